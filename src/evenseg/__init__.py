@@ -1,0 +1,3 @@
+"""evenseg: semantic segmentation from few labeled and many unlabeled images, rare classes included."""
+
+__version__ = "0.1.0"

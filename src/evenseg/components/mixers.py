@@ -1,0 +1,85 @@
+"""CutMix and ClassMix: one mask for image, probabilities, weights and validity alike.
+
+Partners within a batch are neighbouring slots, 2k with 2k + 1, so that the mixture does not depend
+on how the global batch is spread over ranks and micro-batches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evenseg.components.base import Mixer
+from evenseg.functional.mixing import box_mask, choose_half_of_classes, class_mask, neighbour
+from evenseg.functional.random import slot_uniform
+from evenseg.types import Fraction, PseudoTarget, Step
+
+
+def mix(image: Tensor, target: PseudoTarget, mask: Tensor) -> tuple[Tensor, PseudoTarget]:
+    """Replace the masked pixels of every image by those of its neighbour.
+
+    Args:
+        image: (B, 3, H, W). target: its pseudo target.
+        mask: (B, 1, H, W) bool, True where the neighbour shows.
+    """
+    partner = neighbour(len(image)).to(image.device, non_blocking=True)
+    flat = mask.squeeze(1)
+    mixed = PseudoTarget(
+        torch.where(mask, target.prob[partner], target.prob),
+        torch.where(flat, target.weight[partner], target.weight),
+        None if target.valid is None else torch.where(flat, target.valid[partner], target.valid),
+    )
+    return torch.where(mask, image[partner], image), mixed
+
+
+class CutMix(Mixer):
+    """A random box of the neighbour in every image.
+
+    Args:
+        area: share of the image that the box covers, in (0, 1].
+        probability: share of the images that are mixed at all.
+
+    Source: French et al., "Semi-supervised semantic segmentation needs strong, varied
+    perturbations", BMVC 2020.
+    """
+
+    def __init__(self, *, area: Fraction = 0.5, probability: Fraction = 1.0) -> None:
+        super().__init__()
+        self.area = area
+        self.probability = probability
+
+    def forward(self, image: Tensor, target: PseudoTarget, step: Step) -> tuple[Tensor, PseudoTarget]:
+        """Mixed images and targets."""
+        batch, _, height, width = image.shape
+        uniform = slot_uniform(step.seed, step.index, step.unlabeled_slot, batch, 4, stream="cutmix")
+        mask = box_mask(uniform[:, :3], height, width, area=self.area)
+        mask &= (uniform[:, 3] < self.probability)[:, None, None, None]
+        return mix(image, target, mask.to(image.device, non_blocking=True))
+
+
+class ClassMix(Mixer):
+    """Half of the predicted classes of every image are pasted onto its neighbour.
+
+    Source: Olsson et al., "ClassMix: Segmentation-Based Data Augmentation for Semi-Supervised
+    Learning", WACV 2021. Deviation: partners are neighbours, not the next image of a cycle.
+
+    Args:
+        probability: share of the images that are mixed at all.
+    """
+
+    def __init__(self, *, probability: Fraction = 1.0) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, image: Tensor, target: PseudoTarget, step: Step) -> tuple[Tensor, PseudoTarget]:
+        """Mixed images and targets."""
+        batch, classes = target.prob.shape[:2]
+        uniform = slot_uniform(step.seed, step.index, step.unlabeled_slot, batch, classes + 1, stream="classmix")
+        label = target.label
+        valid = torch.ones_like(label, dtype=torch.bool) if target.valid is None else target.valid
+        key = uniform[:, :classes].to(label.device, non_blocking=True)
+        chosen = class_mask(torch.where(valid, label, -1), choose_half_of_classes(label, valid, key))
+        mixed = (uniform[:, classes] < self.probability).to(label.device, non_blocking=True)
+        # the mask of slot i marks what i gives to its neighbour, `mix` wants what i receives
+        partner = neighbour(batch).to(label.device, non_blocking=True)
+        return mix(image, target, chosen[partner] & mixed[:, None, None, None])

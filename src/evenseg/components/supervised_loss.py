@@ -1,0 +1,98 @@
+"""The supervised losses a method can be given: cross-entropy, OHEM, focal, class-weighted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from evenseg.functional import losses
+from evenseg.functional.class_statistics import inverse_frequency_weight
+from evenseg.types import Count, Fraction, NonNegative, ignore_label
+
+
+class CrossEntropy(nn.Module):
+    """Mean cross-entropy over labeled pixels."""
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
+        return losses.cross_entropy(logits, label, ignore_index=ignore_label(logits.shape[1]))
+
+
+class OHEM(nn.Module):
+    """Cross-entropy over the hard pixels, see ``losses.ohem_cross_entropy``.
+
+    Args:
+        threshold: pixels whose label has at most this probability are hard.
+        min_kept: pixels kept at least in the global batch, shared evenly among its images.
+    """
+
+    def __init__(self, *, threshold: Fraction = 0.7, min_kept: Count = 100_000) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.min_kept = min_kept
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
+        return losses.ohem_cross_entropy(
+            logits,
+            label,
+            threshold=self.threshold,
+            min_kept=self.min_kept,
+            ignore_index=ignore_label(logits.shape[1]),
+        )
+
+
+class Focal(nn.Module):
+    """Cross-entropy that fades where the label is already probable.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Args:
+        gamma: how fast it fades; 0 is cross-entropy.
+    """
+
+    def __init__(self, *, gamma: NonNegative = 2.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
+        return losses.focal_loss(logits, label, gamma=self.gamma, ignore_index=ignore_label(logits.shape[1]))
+
+
+class ClassWeighted(nn.Module):
+    """Cross-entropy weighted by class, so that rare classes count more.
+
+    Each pixel has the weight of its class; the sum is divided by the sum of weights.
+
+    Args:
+        power: weights are (mean frequency / frequency)^power of the labeled pixels; 0 is plain
+            cross-entropy, 1 gives every class the same total weight.
+        weights: one weight per class instead.
+        class_frequency: (C,) labeled pixels per class, handed in by the framework.
+    """
+
+    def __init__(
+        self,
+        *,
+        power: Fraction = 0.5,
+        weights: list[float] | None = None,
+        class_frequency: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if weights is not None:
+            if class_frequency is not None and len(weights) != len(class_frequency):
+                raise ValueError(f"{len(weights)} weights for {len(class_frequency)} classes")
+            weight = torch.tensor(weights, dtype=torch.float32)
+        elif class_frequency is not None:
+            weight = inverse_frequency_weight(class_frequency, power=power)
+        else:
+            raise ValueError("class weights need `weights` or `class_frequency`")
+        self.class_weight: Tensor
+        self.register_buffer("class_weight", weight)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
+        ignore = ignore_label(logits.shape[1])
+        weight = self.class_weight[torch.where(label == ignore, 0, label)]
+        return losses.weighted_cross_entropy(logits, label, weight, ignore_index=ignore, normalize="batch")

@@ -1,0 +1,334 @@
+"""The configuration of a run: a schema, its defaults, and overrides from the command line.
+
+Config objects never enter a class below ``training``: constructors take keyword arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from evenseg.errors import InputError
+from evenseg.schema import accepts_bool, fault, nearest, show
+from evenseg.schema.yaml_text import apply_overrides, parse_yaml
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
+Range = tuple[Positive, Positive]  # low, high
+Scale = Annotated[Range | Annotated[list[Positive], Field(min_length=1)], Field(union_mode="left_to_right")]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values are checked, instances are immutable."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, coerce_numbers_to_str=True
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and not accepts_bool(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("no_number", "a truth value is no number")
+        return value
+
+
+class NetworkConfig(Section):
+    """The network: an architecture on an encoder."""
+
+    architecture: str = "deeplabv3plus"
+    encoder: str = "resnet50"
+    output_stride: Literal[8, 16, 32] | None = None  # None: the architecture's own, 8 or 16
+    weights: str | None = None  # None: random; imagenet (or another hub tag); a local file
+    auxiliary: bool = False  # an auxiliary head on the last-but-one encoder stage
+    norm: Literal["batch", "frozen", "group"] = "batch"
+
+
+class StrongConfig(Section):
+    """The strong view: what is done to the colours of the weak view, per image."""
+
+    policy: Literal["color", "randaugment", "none"] = "color"
+    probability: Fraction = 0.8  # of the colour jitter
+    brightness: NonNegative = 0.5
+    contrast: NonNegative = 0.5
+    saturation: NonNegative = 0.5
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.25
+    grey: Fraction = 0.2  # probability
+    blur: Fraction = 0.5  # probability
+    blur_sigma: Range = (0.1, 2.0)  # pixels
+    operations: Size = 2  # randaugment: operations per image
+    magnitude: Fraction = 0.3  # randaugment: strength, 0 to 1
+
+    @field_validator("blur_sigma")
+    @classmethod
+    def _low_before_high(cls, value: Range) -> Range:
+        if value[0] > value[1]:
+            raise PydanticCustomError("descending", "the low end of a range comes first")
+        return value
+
+
+class DataConfig(Section):
+    """The data set, its splits and the views made of it."""
+
+    dataset: str = "folder"
+    root: str | None = None
+    classes: str | None = None  # folder: classes.json elsewhere than in root
+    train: str | None = None  # list or folder that a fraction or count in `labeled` draws from
+    labeled: str | int | float | None = None  # list, folder, fraction ("1/16", 0.0625) or count
+    fold: Count = 0
+    unlabeled: str | None = None  # list or folder; default: the rest of `train`
+    val: str | None = None
+    test: str | None = None
+    labels: str | None = None  # folder of label maps, where `labeled`, `val`, ... are folders of images
+    resize: Size | tuple[Size, Size] | None = None  # [height, width] or short side, before any view and for scoring
+    crop: tuple[Size, Size] = (512, 512)  # height, width
+    scale: Scale = (0.5, 2.0)  # a range, or (one, three or more) a list to choose from
+    unlabeled_scale: Scale | None = None  # default: `scale`
+    flip: Fraction = 0.5
+    rotation: NonNegative = 0.0  # largest angle in degrees
+    rotation_probability: Fraction = 0.5
+    strong: StrongConfig = StrongConfig()
+    workers: Count = 2
+    cache: bool = False
+    max_unreadable: Count = 0
+    # the synthetic data set
+    size: tuple[Size, Size] = (96, 128)  # height, width
+    train_images: Size = 512
+    val_images: Size = 64
+    test_images: Size = 128
+
+    @field_validator("scale", "unlabeled_scale")
+    @classmethod
+    def _low_before_high(cls, value: object) -> object:
+        if isinstance(value, tuple) and value[0] > value[1]:
+            raise PydanticCustomError("descending", "the low end of a range comes first")
+        return value
+
+
+class OptimConfig(Section):
+    """The optimiser and the schedule of its learning rate."""
+
+    name: Literal["sgd", "adamw", "adam"] = "sgd"
+    lr: Positive = 0.01
+    head_lr: Positive = 1.0  # factor on `lr` for everything but the encoder
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegative = 1e-4
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    power: Positive = 0.9
+    warmup_steps: Count = 0
+
+
+class TrainConfig(Section):
+    """The step loop."""
+
+    steps: Size = 40000
+    labeled_batch: Size = 8  # per optimiser step, whatever the number of processes
+    unlabeled_batch: Size = 8
+    micro_batches: Size = 1  # parts a rank's batch is cut into, gradients accumulated
+    precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    clip_norm: Positive | None = None
+    compile: bool = False
+    channels_last: bool = True
+    sync_batchnorm: bool = False
+    validate_every: Size = 1000
+    checkpoint_every: Size = 500
+    log_every: Size = 50
+    max_skipped: Count = 0  # steps of non-finite loss that are left out before the run stops
+    tensorboard: bool = False
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _number_or_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+
+class EvaluateConfig(Section):
+    """How images are scored: the protocol that is recorded with every result."""
+
+    mode: Literal["whole", "sliding"] = "whole"
+    window: tuple[Size, Size] | None = None  # sliding: default is the crop
+    stride: tuple[Size, Size] | None = None  # sliding: default is two thirds of the window
+    scales: list[Positive] = [1.0]
+    flip: bool = False
+    batch: Size = 4
+
+
+class Config(Section):
+    """A whole run."""
+
+    method: str | dict[str, Any] = "supervised"
+    network: NetworkConfig = NetworkConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    seed: Count = 0
+
+    @model_validator(mode="after")
+    def _method_has_a_name(self) -> Config:
+        if isinstance(self.method, dict) and not isinstance(self.method.get("name"), str):
+            raise ValueError("method needs a `name` beside its arguments, as in {name: fixmatch, threshold: 0.9}")
+        return self
+
+    @property
+    def method_name(self) -> str:
+        """Name of the method, or ``file.py:Class``."""
+        return self.method if isinstance(self.method, str) else str(self.method["name"])
+
+    @property
+    def method_arguments(self) -> dict[str, Any]:
+        """Keyword arguments given for the method."""
+        return {} if isinstance(self.method, str) else {k: v for k, v in self.method.items() if k != "name"}
+
+
+# Keys that change how fast a run goes or how often it is saved, not what it computes: a run may be
+# resumed with other values of them.
+NEUTRAL_KEYS = frozenset({"data.workers", "data.cache", "train.checkpoint_every", "train.tensorboard"})
+
+
+def load_config(path_or_builtin: str, overrides: list[str]) -> Config:
+    """Read a run's configuration.
+
+    Args:
+        path_or_builtin: a YAML file, or the name of a packaged configuration (``packaged_configs``).
+        overrides: ``key=value`` texts, values in YAML; wholes are set before their parts, so that
+            ``method.threshold=0.9`` applies to the method of ``method=fixmatch`` in any order.
+
+    Raises:
+        InputError: no such file or name, broken YAML, an unknown key, a value of a wrong type or
+            out of range.
+    """
+    text, source = _read(path_or_builtin)
+    raw = parse_yaml(text, source)
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise InputError(f"{source} holds {show(raw)}; a configuration is a mapping of keys to values")
+    for name, info in Config.model_fields.items():  # a section whose keys are all commented out
+        if raw.get(name, ...) is None and _section(info) is not None:
+            del raw[name]
+    return _validated(raw, overrides, source)
+
+
+def override_config(config: Config, overrides: list[str]) -> Config:
+    """``config`` with ``key=value`` texts applied, with the errors of ``load_config``."""
+    return _validated(config.model_dump(mode="json"), overrides, "")
+
+
+def packaged_configs() -> list[str]:
+    """Names of the configurations that come with evenseg."""
+    folder = resources.files("evenseg") / "configs"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def dump(config: Config) -> str:
+    """The fully resolved configuration as YAML, which ``load_config`` reads back as an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def difference(there: Config, here: Config) -> list[str]:
+    """``key: x there, y here`` for every key that makes two configurations different runs."""
+    old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
+    keys = [key for key in {**new, **old} if key not in NEUTRAL_KEYS and old.get(key) != new.get(key)]
+    return [f"{key}: {show(old.get(key))} there, {show(new.get(key))} here" for key in keys]
+
+
+def _read(path_or_builtin: str) -> tuple[str, str]:
+    """Text of a configuration and the name to call it by in messages."""
+    path = Path(path_or_builtin)
+    name = path_or_builtin.removesuffix(".yaml")
+    if not path.is_file() and name in packaged_configs():
+        return (resources.files("evenseg") / "configs" / f"{name}.yaml").read_text(encoding="utf-8"), name
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a configuration; name a YAML file")
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except FileNotFoundError:
+        hint = nearest(name, packaged_configs()) or "; `evenseg list configs` shows the packaged ones"
+        raise InputError(f"{path} is neither a file nor a packaged configuration{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"{path} cannot be read: {reason}") from None
+
+
+def _validated(raw: dict[str, Any], overrides: list[str], source: str) -> Config:
+    raw = {"method": Config.model_fields["method"].default, **raw}
+    keys = apply_overrides(raw, overrides)
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        faults = {key: line for detail in error.errors() for key, line in [_explain(detail, raw)]}
+    key, line = next(iter(faults.items()))
+    from_file = source and not any(given == key or given.startswith(f"{key}.") for given in keys)
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    raise InputError(f"{source}: {line}{more}" if from_file else line + more)
+
+
+def _explain(detail: ErrorDetails, raw: dict[str, Any]) -> tuple[str, str]:
+    """Key and message of one of pydantic's errors; those inside a value are told of the whole value."""
+    section: type[Section] | None = Config
+    info: FieldInfo | None = None
+    value: Any = raw
+    path: list[str] = []
+    for part in map(str, detail["loc"]):
+        if section is None:
+            break
+        path.append(part)
+        info = section.model_fields.get(part)
+        value = value.get(part) if isinstance(value, dict) else value
+        section = _section(info)
+    key = ".".join(path)
+    if detail["type"] == "value_error":
+        return key, str(detail["ctx"]["error"])
+    if info is None:
+        return key, f"{key} is no key{_nearest_key(key)}"
+    if section is not None:
+        return key, f"{key} must be a mapping of keys to values, not {show(value)}"
+    reason = f": {detail['msg']}" if detail["type"] == "descending" else ""
+    return key, fault(key, info.annotation, info.metadata, value) + reason
+
+
+def _nearest_key(key: str) -> str:
+    """The same word in another section, or similar words in the same section, or similar keys."""
+    known = list(_flat(Config().model_dump()))
+    *section, word = key.split(".")
+    moved = [name for name in known if name.rpartition(".")[2] == word]
+    if moved:
+        return f" (did you mean {' or '.join(moved)}?)"
+    prefix = ".".join([*section, ""]) if section else ""
+    siblings = {name.removeprefix(prefix).split(".")[0]: None for name in known if name.startswith(prefix)}
+    close = nearest(word, siblings)
+    return re.sub(r"(mean | or )", rf"\1{prefix}", close) if close else nearest(key, known)
+
+
+def _section(info: FieldInfo | None) -> type[Section] | None:
+    kind = info.annotation if info else None
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to values; a method's short name counts as a mapping with a name."""
+    return dict(_leaves(values, prefix))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if key == "method" and isinstance(value, str):
+            value = {"name": value}
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value

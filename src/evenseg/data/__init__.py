@@ -1,0 +1,1 @@
+"""Data: sources (folders, lists, synthetic scenes), their checks and splits, views and loading."""

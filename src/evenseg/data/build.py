@@ -1,0 +1,53 @@
+"""From the ``data`` section of a configuration to the data of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evenseg.config import DataConfig
+from evenseg.data.build_folder import build_folder
+from evenseg.data.build_synthetic import build_synthetic
+from evenseg.data.check import Progress
+from evenseg.data.dataset import DataSplits
+from evenseg.data.memory import user_cache_dir
+from evenseg.errors import InputError
+from evenseg.schema import nearest
+
+_DATASETS = {"folder": build_folder, "synthetic": build_synthetic}
+
+
+def build_data(
+    config: DataConfig,
+    *,
+    seed: int,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    needs_unlabeled: bool = True,
+) -> DataSplits:
+    """Find, check and split the data of a run.
+
+    Every labeled pair is decoded, the labels of ``val`` and ``test`` too; of all other images the
+    header is read. What was sound is remembered and not decoded again.
+
+    Args:
+        config: the ``data`` section.
+        seed: seed of the run; chooses the synthetic scenes. Splits depend on ``config.fold`` alone.
+        cache_dir: where checks are remembered; None: the user's cache folder.
+        progress: called with done, total and what is being checked.
+        needs_unlabeled: False for methods without unlabeled data, whose keys are then accepted
+            and left alone.
+
+    Raises:
+        InputError: anything wrong with configuration, lists or files.
+    """
+    build = _DATASETS.get(config.dataset)
+    if build is None:
+        known = " and ".join(_DATASETS)
+        raise InputError(f"data.dataset: no {config.dataset!r}{nearest(config.dataset, _DATASETS)}; there are {known}")
+    return build(
+        config,
+        seed=seed,
+        cache_dir=cache_dir or user_cache_dir(),
+        progress=progress,
+        needs_unlabeled=needs_unlabeled,
+    )

@@ -1,0 +1,164 @@
+"""``dataset: folder``: lists or folders of files, checked before the run starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from evenseg.config import DataConfig
+from evenseg.data.check import Checker, Progress, overlap, raise_faults
+from evenseg.data.classes import load_classes
+from evenseg.data.dataset import DataSplits
+from evenseg.data.folder import FolderDataset
+from evenseg.data.lists import Entry, format_line, read_source
+from evenseg.data.memory import Memory, memory_file
+from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings
+from evenseg.errors import InputError
+
+
+def build_folder(
+    config: DataConfig,
+    *,
+    seed: int,  # files are the same for every seed
+    cache_dir: Path,
+    progress: Progress | None,
+    needs_unlabeled: bool,
+) -> DataSplits:
+    """The data in ``data.root``; see ``build_data``."""
+    root = _root(config)
+    classes = load_classes(_classes_file(config, root))
+    # What is known of a label depends on the classes and the size it is counted in.
+    subject = os.path.abspath(root), classes.num_classes, classes.ignore_index, config.resize
+    memory = Memory(memory_file(cache_dir, "folder", *subject))
+    check = Checker(root, classes, resize=config.resize, memory=memory, progress=progress)
+
+    scored = {
+        key: read_source(value, root, key=key, labeled=True, labels=config.labels)
+        for key, value in (("val", config.val), ("test", config.test))
+        if value is not None
+    }
+    labeled, left = _labeled_entries(config, root, check)
+    _refuse_leaks(labeled, scored, root)
+    unlabeled = _unlabeled_entries(config, root, labeled, left) if needs_unlabeled else None
+
+    counts = check.pairs(labeled, "labeled images")
+    for key, entries in scored.items():
+        check.labels(entries, f"{key} labels")
+    warnings = missing_class_warnings(classes.names, counts)
+    if unlabeled is not None:
+        warnings += _check_unlabeled(unlabeled, check, config.max_unreadable)
+        warnings += _transductive_warnings(unlabeled, scored, root)
+
+    given = {"labeled": labeled, "unlabeled": unlabeled, **scored}
+    lists = {key: entries for key, entries in given.items() if entries is not None}
+    datasets = {key: FolderDataset(root, entries, classes, resize=config.resize) for key, entries in lists.items()}
+    return DataSplits(
+        classes=classes,
+        labeled=datasets["labeled"],
+        unlabeled=datasets.get("unlabeled"),
+        val=datasets.get("val"),
+        test=datasets.get("test"),
+        class_frequency=counts.sum(axis=0),
+        class_images=(counts > 0).sum(axis=0),
+        split_sha256={key: fingerprint(_canonical(entry, root) for entry in entries) for key, entries in lists.items()},
+        lists={key: [format_line(entry) for entry in entries] for key, entries in lists.items()},
+        warnings=warnings,
+    )
+
+
+def _root(config: DataConfig) -> Path:
+    if config.root is None:
+        raise InputError("data.root is not set; set it to the folder of the data, or choose data.dataset=synthetic")
+    root = Path(os.path.expanduser(config.root))
+    if not os.path.isdir(root):
+        fault = "is no folder" if os.path.exists(root) else "does not exist"
+        raise InputError(f"data.root: {root} {fault}; set it to the folder of the data")
+    return root
+
+
+def _classes_file(config: DataConfig, root: Path) -> Path:
+    """``data.classes`` below the root, else as a path of its own; by default ``classes.json`` in the root."""
+    if config.classes is None:
+        return root / "classes.json"
+    own = Path(os.path.expanduser(config.classes))
+    return own if os.path.exists(own) and not os.path.exists(root / own) else root / own
+
+
+def _labeled_entries(config: DataConfig, root: Path, check: Checker) -> tuple[list[Entry], list[Entry] | None]:
+    """Labeled images, and what is left of ``data.train`` where they were drawn from it."""
+    if config.labeled is None:
+        raise InputError(
+            "data.labeled is not set; set it to a list or folder, or to a fraction such as 1/16 of data.train"
+        )
+    if is_amount(config.labeled):
+        return _draw(config.labeled, config, root, check)
+    return read_source(str(config.labeled), root, key="labeled", labeled=True, labels=config.labels), None
+
+
+def _draw(
+    labeled: str | int | float, config: DataConfig, root: Path, check: Checker
+) -> tuple[list[Entry], list[Entry]]:
+    if config.train is None:
+        raise InputError(
+            f"data.labeled: {labeled} is to be drawn from data.train, which is not set; "
+            "set it to the list or folder of all labeled images"
+        )
+    train = read_source(config.train, root, key="train", labeled=True, labels=config.labels)
+    amount = labeled_count(labeled, len(train))
+    counts = check.labels(train, "labels to draw from")
+    drawn = draw([_canonical(entry, root) for entry in train], counts, amount, fold=config.fold)
+    left = sorted(set(range(len(train))) - set(drawn))
+    return [train[index] for index in drawn], [train[index]._replace(label=None) for index in left]
+
+
+def _unlabeled_entries(
+    config: DataConfig, root: Path, labeled: Sequence[Entry], left: list[Entry] | None
+) -> list[Entry]:
+    """``data.unlabeled``, else what is ``left`` by the draw, else ``data.train`` without the labeled images."""
+    if config.unlabeled is not None:
+        return read_source(config.unlabeled, root, key="unlabeled", labeled=False)
+    if left is None and config.train is not None:
+        taken = {_canonical(entry, root) for entry in labeled}
+        train = read_source(config.train, root, key="train", labeled=False)
+        left = [entry for entry in train if _canonical(entry, root) not in taken]
+    if left:
+        return left
+    nothing_left = "" if left is None else " and nothing is left of data.train"
+    raise InputError(
+        f"data.unlabeled is not set{nothing_left}, but the method learns from unlabeled images; "
+        "set it to a list or folder of images, or choose method=supervised"
+    )
+
+
+def _canonical(entry: Entry, root: Path) -> str:
+    """Path of the image below the root where it lies there, with forward slashes: equal on every machine."""
+    path, base = Path(os.path.abspath(root / entry.image)), Path(os.path.abspath(root))
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
+
+
+def _refuse_leaks(labeled: Sequence[Entry], scored: dict[str, list[Entry]], root: Path) -> None:
+    for key, entries in scored.items():
+        if both := overlap(labeled, entries, root):
+            entry, other = both[0]
+            more = f" ({len(both)} such images)" if len(both) > 1 else ""
+            raise InputError(
+                f"{entry.where}: {entry.image} is labeled training data and also scored, at {other.where}{more}; "
+                f"remove it from data.labeled or data.{key}"
+            )
+
+
+def _check_unlabeled(unlabeled: Sequence[Entry], check: Checker, tolerated: int) -> list[str]:
+    faults = check.headers(unlabeled, "unlabeled images")
+    if len(faults) > tolerated:
+        raise_faults(faults)
+    return [f"unreadable, within data.max_unreadable={tolerated}: {fault}" for fault in faults]
+
+
+def _transductive_warnings(unlabeled: Sequence[Entry], scored: dict[str, list[Entry]], root: Path) -> list[str]:
+    """Looking at scored images without their labels is legitimate, but has to be said with the result."""
+    warnings = []
+    for key, entries in scored.items():
+        if both := overlap(unlabeled, entries, root):
+            warnings.append(f"{len(both)} unlabeled images are also in data.{key}, the first is {both[0][0].image}")
+    return warnings

@@ -1,0 +1,94 @@
+"""``dataset: synthetic``: scenes drawn on demand, a few of them labeled."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from evenseg.config import DataConfig
+from evenseg.data.check import Progress, in_parallel
+from evenseg.data.dataset import Dataset, DataSplits, Subset
+from evenseg.data.labels import count_classes
+from evenseg.data.memory import Memory, memory_file
+from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings
+from evenseg.data.synthetic import SyntheticStreets
+from evenseg.errors import InputError
+
+# Where the scenes of each list start; far apart, so that no count of images reaches the next.
+_FIRST = {"train": 0, "val": 10_000_000, "test": 20_000_000}
+_LABELED = "1/16"
+
+
+def build_synthetic(
+    config: DataConfig, *, seed: int, cache_dir: Path, progress: Progress | None, needs_unlabeled: bool
+) -> DataSplits:
+    """``train_images`` scenes, ``labeled`` of them (default 1/16) labeled, and others to score; see ``build_data``."""
+    train = _streets(config, seed, "train", config.train_images)
+    amount = _amount(config, needs_unlabeled=needs_unlabeled)
+    counts = _counts(train, cache_dir, progress)
+    drawn = draw([train.name(index) for index in range(len(train))], counts, amount, fold=config.fold)
+    datasets: dict[str, Dataset] = {"labeled": Subset(train, drawn)}
+    if needs_unlabeled:
+        datasets["unlabeled"] = Subset(train, sorted(set(range(len(train))) - set(drawn)))
+    datasets["val"] = _streets(config, seed, "val", config.val_images)
+    datasets["test"] = _streets(config, seed, "test", config.test_images)
+    lists = {key: [dataset.name(index) for index in range(len(dataset))] for key, dataset in datasets.items()}
+    return DataSplits(
+        classes=train.classes,
+        labeled=datasets["labeled"],
+        unlabeled=datasets.get("unlabeled"),
+        val=datasets["val"],
+        test=datasets["test"],
+        class_frequency=counts[drawn].sum(axis=0),
+        class_images=(counts[drawn] > 0).sum(axis=0),
+        split_sha256={key: fingerprint(names) for key, names in lists.items()},
+        lists=lists,
+        warnings=missing_class_warnings(train.classes.names, counts[drawn]),
+    )
+
+
+def _streets(config: DataConfig, seed: int, key: str, count: int) -> SyntheticStreets:
+    return SyntheticStreets(seed=seed, first=_FIRST[key], count=count, size=config.size)
+
+
+def _amount(config: DataConfig, *, needs_unlabeled: bool) -> int:
+    labeled = _LABELED if config.labeled is None else config.labeled
+    if not is_amount(labeled):
+        raise InputError(
+            f"data.labeled: {labeled!r} is no fraction or count, and data.dataset=synthetic knows no lists; write 1/16"
+        )
+    amount = labeled_count(labeled, config.train_images)
+    if needs_unlabeled and amount == config.train_images:
+        raise InputError(
+            f"data.labeled: {labeled} leaves none of the {amount} data.train_images unlabeled, but the method learns "
+            "from unlabeled images; label fewer, or choose method=supervised"
+        )
+    return amount
+
+
+def _counts(streets: SyntheticStreets, cache_dir: Path, progress: Progress | None) -> np.ndarray:
+    """(n, C) int64: pixels of each class in each scene; remembered, as drawing hundreds of scenes takes seconds."""
+    memory = Memory(memory_file(cache_dir, "synthetic", streets.seed, streets.size))
+    state = [_generation()]
+
+    def count(index: int) -> list[int]:
+        known = memory.recall(streets.name(index), state)
+        if known is None:
+            known = count_classes(streets.label(index), streets.classes.num_classes).tolist()
+            memory.remember(streets.name(index), state, known)
+        return known
+
+    counts = in_parallel(count, range(len(streets)), "synthetic labels", progress)
+    memory.save()
+    return np.array(counts, dtype=np.int64)
+
+
+def _generation() -> int:
+    """Changes with whatever the scenes depend on besides their arguments: the code that draws them."""
+    digest = hashlib.sha256(f"{cv2.__version__} {np.__version__}".encode())
+    for source in sorted(Path(__file__).parent.glob("synthetic*.py")):
+        digest.update(source.read_bytes())
+    return int(digest.hexdigest()[:12], 16)

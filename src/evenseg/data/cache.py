@@ -1,0 +1,209 @@
+"""``data.cache``: images and labels decoded once and kept as memory-mapped bytes.
+
+One file per image and per label, named by a hash of all it depends on: path, size and time of
+change of the source, ``data.resize`` and, for labels, the classes. So a changed source is decoded
+anew, splits and folds share what they have in common, an interrupted build continues where it was,
+and processes that build at the same time write the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from evenseg.data.check import Progress, in_parallel
+from evenseg.data.dataset import Dataset, DataSplits
+from evenseg.data.folder import FolderDataset
+from evenseg.data.image_io import read_size
+from evenseg.data.resize import resized_shape
+from evenseg.errors import InputError
+
+_VERSION = 1  # raise when decoding or resizing changes its results
+_ABANDONED = 3600.0  # seconds after which a temporary file is taken to be a killed process's
+
+
+def cache_splits(splits: DataSplits, folder: Path, progress: Progress | None = None) -> DataSplits:
+    """The same data, read from the cache in ``folder``, which is filled first.
+
+    Images of files that are read again and again are cached: ``labeled``, ``unlabeled``, ``val``.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is too small.
+    """
+
+    def cached(dataset: Dataset | None) -> Dataset | None:
+        return CachedDataset(dataset, folder) if isinstance(dataset, FolderDataset) else dataset
+
+    labeled = cached(splits.labeled)
+    assert labeled is not None
+    result = splits._replace(labeled=labeled, unlabeled=cached(splits.unlabeled), val=cached(splits.val))
+    fill_cache(
+        [each for each in (result.labeled, result.unlabeled, result.val) if isinstance(each, CachedDataset)], progress
+    )
+    return result
+
+
+class CachedDataset:
+    """A ``FolderDataset`` read from its cache: equal arrays, mapped into memory. What is not cached is decoded.
+
+    Args:
+        dataset: the files.
+        folder: of the cache; any number of data sets may share it.
+    """
+
+    def __init__(self, dataset: FolderDataset, folder: Path) -> None:
+        self.dataset = dataset
+        self.folder = folder
+        self.classes = dataset.classes
+        meaning = (dataset.classes.num_classes, dataset.classes.ignore_index)
+        files = [dataset.files(index) for index in range(len(dataset))]
+        self.image_files = [self._file("image", each[0], ()) for each in files]
+        self.label_files = [self._file("label", each[1], meaning) if len(each) > 1 else None for each in files]
+
+    def _file(self, kind: str, source: Path, meaning: tuple[int | None, ...]) -> Path | None:
+        """Where the pixels of a source belong; None for a source that is not there."""
+        try:
+            state = source.stat()
+        except OSError:
+            return None
+        facts = (
+            _VERSION,
+            kind,
+            os.path.abspath(source),
+            state.st_size,
+            state.st_mtime_ns,
+            self.dataset.resize,
+            meaning,
+        )
+        name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+        return self.folder / name[:2] / f"{name}.npy"
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def image(self, index: int) -> np.ndarray:
+        """Image, (H, W, 3) uint8 RGB; writing to it changes nothing in the cache."""
+        cached = _load(self.image_files[index])
+        return self.dataset.image(index) if cached is None else cached
+
+    def label(self, index: int) -> np.ndarray | None:
+        """Label map, (H, W) uint8 or uint16, or None without one."""
+        cached = _load(self.label_files[index])
+        return self.dataset.label(index) if cached is None else cached
+
+    def name(self, index: int) -> str:
+        """Path of the image as written in the list."""
+        return self.dataset.name(index)
+
+
+class _Missing(NamedTuple):
+    file: Path
+    decode: Callable[[], np.ndarray | None]
+    size: int  # bytes
+
+
+def fill_cache(datasets: list[CachedDataset], progress: Progress | None = None) -> None:
+    """Decode what the cache does not hold yet. What cannot be decoded is left out.
+
+    Processes that do so at the same time share the work.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is too small.
+    """
+    missing = list({each.file: each for dataset in datasets for each in _missing(dataset)}.values())
+    if not missing:
+        return
+    folder = datasets[0].folder
+    _make_room(folder, sum(each.size for each in missing))
+    random.Random(os.getpid()).shuffle(missing)  # so that processes do not all begin with the same image
+
+    def add(each: _Missing) -> None:
+        if _load(each.file) is not None:  # another process was here
+            return
+        try:
+            pixels = each.decode()
+        except InputError:  # told when it is drawn, if ever
+            return
+        if pixels is not None:
+            _write(each.file, pixels)
+
+    in_parallel(add, missing, "images and labels to cache", progress)
+
+
+def _missing(dataset: CachedDataset) -> list[_Missing]:
+    """What of a data set is not in the cache, with the bytes that it will take (0 where the header is broken)."""
+    source, missing = dataset.dataset, []
+    depth = 2 if dataset.classes.num_classes > 255 else 1
+    for index, (image, label) in enumerate(zip(dataset.image_files, dataset.label_files, strict=True)):
+        image_due = image is not None and _load(image) is None
+        label_due = label is not None and _load(label) is None
+        if not (image_due or label_due):
+            continue
+        try:
+            height, width = resized_shape(*read_size(source.files(index)[0]), source.resize)
+        except InputError:
+            height = width = 0
+        if image_due and image is not None:
+            missing.append(_Missing(image, partial(source.image, index), height * width * 3))
+        if label_due and label is not None:
+            missing.append(_Missing(label, partial(source.label, index), height * width * depth))
+    return missing
+
+
+def _make_room(folder: Path, needed: int) -> None:
+    """Create the folder, remove what killed processes left there, and see that the disk is large enough."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("*/*.tmp"):
+            if time.time() - file.stat().st_mtime > _ABANDONED:
+                file.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    if free < needed:
+        raise InputError(
+            f"{folder}: data.cache needs {needed / 2**30:.1f} GiB there and {free / 2**30:.1f} GiB are free; "
+            "free some, set data.resize smaller, or set data.cache=false"
+        )
+
+
+def _write(file: Path, pixels: np.ndarray) -> None:
+    """Write a file in one piece or not at all."""
+    temporary = None
+    try:
+        file.parent.mkdir(exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as stream:
+            np.save(stream, pixels)
+        os.replace(temporary, file)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({error.strerror}); make room or give access, or set data.cache=false"
+    )
+
+
+def _load(file: Path | None) -> np.ndarray | None:
+    """The pixels of a cache file, mapped copy-on-write; None where there is none, or not a whole one."""
+    if file is None:
+        return None
+    try:
+        pixels: np.ndarray = np.load(file, mmap_mode="c").view(np.ndarray)
+    except (OSError, ValueError, EOFError):
+        return None
+    return pixels

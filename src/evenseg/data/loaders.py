@@ -1,0 +1,181 @@
+"""The step stream: every micro-batch of every step, loaded ahead by worker processes.
+
+One item of the loader is a whole micro-batch, addressed by (step, micro-batch). As nothing in it
+depends on what was loaded before, any number of workers gives the same batches, and a resumed run
+starts in the middle.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from evenseg.config import DataConfig
+from evenseg.data.batches import RawBatch, to_batch
+from evenseg.data.dataset import Dataset, DataSplits
+from evenseg.data.micro_batches import LabelMaps, MicroBatches, Position, Source
+from evenseg.data.samplers import Share, Stream
+from evenseg.data.views import weak_spec
+from evenseg.data.workers import START_METHOD, start_worker
+from evenseg.errors import InputError
+from evenseg.types import ViewSpec
+
+__all__ = ["RawBatch", "StepLoader", "batch_names", "build_loader", "to_batch"]
+
+
+class _Positions(Sampler[Position]):
+    """(step, micro-batch) from the first step to the last."""
+
+    def __init__(self, first_step: int, last_step: int, micro_batches: int) -> None:
+        self.steps = range(first_step, last_step)
+        self.micro_batches = micro_batches
+
+    def __iter__(self) -> Iterator[Position]:
+        return ((step, micro) for step in self.steps for micro in range(self.micro_batches))
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.micro_batches
+
+
+class StepLoader(Iterator[tuple[int, int, RawBatch]]):
+    """Iterates once over (step, micro-batch, RawBatch), in order. The workers start at construction.
+
+    ``close`` ends the workers; so do the end of the stream and of the object.
+    """
+
+    def __init__(self, batches: MicroBatches, positions: Sampler[Position], *, workers: int, pin_memory: bool) -> None:
+        with warnings.catch_warnings():
+            # of more workers than cores, which is the user's choice, and of forks, see workers.START_METHOD
+            warnings.filterwarnings("ignore", message=".*(worker processes|multi-threaded.*fork)")
+            loader = DataLoader(
+                batches,
+                sampler=positions,
+                batch_size=None,
+                num_workers=workers,
+                collate_fn=_as_is,
+                pin_memory=pin_memory,
+                worker_init_fn=start_worker,
+                multiprocessing_context=START_METHOD if workers else None,
+                generator=torch.Generator(),  # or it would draw from torch's global one
+            )
+            self._batches: Iterator[tuple[int, int, RawBatch]] | None = iter(loader)
+
+    def __next__(self) -> tuple[int, int, RawBatch]:
+        if self._batches is None:
+            raise StopIteration
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self.close()
+            raise
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                "data.workers: a loading process was killed, most likely for want of memory "
+                "(or of space in /dev/shm); free some, or set data.workers lower (0: none)"
+            ) from error
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._batches = None  # the iterator stops its workers when it goes
+
+
+def _as_is(item: object) -> object:
+    return item
+
+
+def build_loader(
+    splits: DataSplits,
+    data: DataConfig,
+    *,
+    seed: int,
+    views: ViewSpec,
+    labeled_batch: int,
+    unlabeled_batch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    micro_batches: int = 1,
+    first_step: int = 0,
+    last_step: int,
+    unlabeled_from: int = 0,
+    labeled_maps: LabelMaps | None = None,
+    pin_memory: bool | None = None,
+) -> StepLoader:
+    """The stream of micro-batches of a run, from ``first_step`` up to, without, ``last_step``.
+
+    Args:
+        splits: the data.
+        data: crop, scale and the like; ``data.workers`` processes load ahead.
+        seed: of the run.
+        views: whether unlabeled images are wanted at all.
+        labeled_batch, unlabeled_batch: images per step over all ranks.
+        rank, world_size, micro_batches: which part of each step is this process's.
+        first_step, last_step: the steps to load; a resumed run starts at any.
+        unlabeled_from: steps before this one are purely supervised and load no unlabeled images.
+        labeled_maps: further label maps of each labeled image (subclasses, for instance), which are
+            cropped and scaled with it and end up in ``LabeledBatch.maps``.
+        pin_memory: put batches where a GPU can fetch them; default: if there is one.
+
+    Returns:
+        Iterator over (step, micro-batch, RawBatch), ``micro_batches`` per step. Unreadable files are
+        told in the batch (``unreadable``, ``fatal``).
+
+    Raises:
+        InputError: a batch that cannot be dealt out evenly.
+    """
+    parts = world_size * micro_batches
+    wants_unlabeled = views.unlabeled and splits.unlabeled is not None
+    for name, batch in (
+        ("labeled_batch", labeled_batch),
+        *([("unlabeled_batch", unlabeled_batch)] if wants_unlabeled else []),
+    ):
+        if batch % parts:
+            raise InputError(
+                f"train.{name}: {batch} images cannot be dealt out to {world_size} processes x "
+                f"{micro_batches} micro-batches; make it a multiple of {parts}"
+            )
+    sources: dict[str, Source] = {}
+    for stream, dataset, batch in _streams(splits, seed, labeled_batch, unlabeled_batch if wants_unlabeled else 0):
+        share = Share(batch, rank, world_size, micro_batches)
+        sources[stream.name] = Source(dataset, stream, share, weak_spec(data, unlabeled=stream.name == "unlabeled"))
+    batches = MicroBatches(
+        sources["labeled"],
+        sources.get("unlabeled"),
+        unlabeled_from=unlabeled_from,
+        max_unreadable=data.max_unreadable,
+        labeled_maps=labeled_maps,
+    )
+    if pin_memory is None:
+        pin_memory = torch.cuda.is_available()
+    positions = _Positions(first_step, last_step, micro_batches)
+    return StepLoader(batches, positions, workers=data.workers, pin_memory=pin_memory)
+
+
+def batch_names(
+    splits: DataSplits, seed: int, step: int, *, labeled_batch: int, unlabeled_batch: int, unlabeled_from: int = 0
+) -> list[str]:
+    """Names of the images of a step over all ranks, labeled ones first, recomputed from (seed, step).
+
+    Pass ``unlabeled_batch=0`` for a method without unlabeled images. An unreadable image is named
+    here although another one took its place.
+    """
+    if step < unlabeled_from:
+        unlabeled_batch = 0
+    return [
+        dataset.name(stream.index(draw))
+        for stream, dataset, batch in _streams(splits, seed, labeled_batch, unlabeled_batch)
+        for draw in range(step * batch, (step + 1) * batch)
+    ]
+
+
+def _streams(
+    splits: DataSplits, seed: int, labeled_batch: int, unlabeled_batch: int
+) -> list[tuple[Stream, Dataset, int]]:
+    streams = [(Stream(seed, "labeled", len(splits.labeled)), splits.labeled, labeled_batch)]
+    if splits.unlabeled is not None and unlabeled_batch:
+        streams.append((Stream(seed, "unlabeled", len(splits.unlabeled)), splits.unlabeled, unlabeled_batch))
+    return streams

@@ -1,0 +1,41 @@
+"""From the configuration to views: how weak views are drawn, and strong views of a batch on its device."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from evenseg.config import DataConfig, StrongConfig
+from evenseg.data.geometry import WeakSpec
+from evenseg.data.photometric import color_view, draw_color
+from evenseg.data.randaugment import draw_operations, randaugment_view
+
+
+def weak_spec(config: DataConfig, *, unlabeled: bool) -> WeakSpec:
+    """How weak views of labeled or unlabeled images are drawn."""
+    scale = config.unlabeled_scale if unlabeled and config.unlabeled_scale is not None else config.scale
+    return WeakSpec(config.crop, tuple(scale), config.flip, config.rotation, config.rotation_probability)
+
+
+def strong_views(
+    weak: Tensor, config: StrongConfig, count: int, *, seed: int, step: int, first_slot: int
+) -> tuple[Tensor, ...]:
+    """``count`` strong views, pixel-aligned with the weak one and drawn independently.
+
+    Args:
+        weak: (B, 3, H, W) float in [0, 1].
+        config: the policy and its strengths.
+        count: number of views.
+        seed, step: the run's seed and the step index.
+        first_slot: global slot of the first image; the draws of an image belong to its slot.
+
+    Returns:
+        Tensors like ``weak``; ``weak`` itself under the policy "none".
+    """
+    batch = len(weak)
+    if config.policy == "none":
+        return (weak,) * count
+    if config.policy == "color":
+        draws = [draw_color(config, seed, step, first_slot, batch, view) for view in range(count)]
+        return tuple(color_view(weak, each) for each in draws)
+    chosen = [draw_operations(config, seed, step, first_slot, batch, view) for view in range(count)]
+    return tuple(randaugment_view(weak, each) for each in chosen)

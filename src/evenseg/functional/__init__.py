@@ -1,0 +1,1 @@
+"""Pure tensor functions: the maths of the papers, without state and without devices."""

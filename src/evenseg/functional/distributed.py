@@ -1,0 +1,39 @@
+"""Sums over the ranks of a distributed run; the identity where there is only one."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of ranks; 1 outside a distributed run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Sum of ``value`` (any shape, no gradient) over all ranks; ``value`` itself on one rank."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def global_mean(total: Tensor, count: Tensor) -> Tensor:
+    """Mean over the global batch of a local sum, in the form that gradient averaging expects.
+
+    Each rank returns ``total * world_size / all_reduced(count)``, so that the average over ranks,
+    which DDP takes of the gradients, is the mean over the global batch (rule 2, rank invariance).
+
+    Args:
+        total: scalar sum over this rank, with gradient.
+        count: scalar number of summands of this rank.
+
+    Returns:
+        Scalar; a zero connected to the graph where the global count is zero.
+    """
+    ranks = world_size()
+    everywhere = sum_over_ranks(count.to(torch.float32))
+    return total * (ranks / everywhere.clamp(min=torch.finfo(torch.float32).tiny)) * (everywhere > 0)

@@ -1,0 +1,61 @@
+"""Random numbers that are pure functions of a key, so that no hidden state has to be resumed.
+
+A draw is keyed by (seed, step, global slot, stream): the same on any number of ranks, in any
+micro-batch, after any restart. The hash is SplitMix64's finaliser (Steele, Lea, Flood, OOPSLA 2014),
+applied once per key part, in wrapping 64-bit arithmetic.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mix(value: int) -> int:
+    value = (value + _GOLDEN) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def key(*parts: int | str) -> int:
+    """A 63-bit key from integers and names; order matters.
+
+    >>> key(0, "cutmix", 7) == key(0, "cutmix", 7) != key(0, "cutmix", 8)
+    True
+    """
+    state = 0
+    for part in parts:
+        state = _mix(state ^ (zlib.crc32(part.encode()) if isinstance(part, str) else part & _MASK))
+    return state >> 1
+
+
+def generator(*parts: int | str) -> torch.Generator:
+    """A CPU generator seeded by the key of ``parts``."""
+    return torch.Generator().manual_seed(key(*parts))
+
+
+def slot_uniform(seed: int, step: int, first_slot: int, batch: int, draws: int, *, stream: str) -> Tensor:
+    """Uniform numbers in [0, 1) that belong to the samples of a batch.
+
+    Args:
+        seed, step: the run's seed and the step index.
+        first_slot: global slot of the first sample.
+        batch: number of samples on this rank.
+        draws: numbers per sample.
+        stream: name of what is drawn; different streams are independent.
+
+    Returns:
+        (batch, draws) float64 on the CPU; row i depends on slot ``first_slot + i`` only.
+    """
+    base = key(seed, stream, step)
+    rows = [
+        [_mix(_mix(base ^ slot) ^ draw) >> 11 for draw in range(draws)]
+        for slot in range(first_slot, first_slot + batch)
+    ]
+    return torch.tensor(rows, dtype=torch.float64).view(batch, draws) * 2.0**-53

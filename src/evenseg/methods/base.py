@@ -1,0 +1,146 @@
+"""What a method is: a module that turns a batch into losses and owns all that it remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from evenseg.components.base import Component, extra_losses
+from evenseg.components.base import refine as fold_refine
+from evenseg.components.supervised_loss import CrossEntropy
+from evenseg.functional.schedules import sigmoid_ramp
+from evenseg.networks.base import SegmentationNetwork
+from evenseg.networks.ema import EMATeacher
+from evenseg.types import Batch, NetworkOutput, PseudoTarget, Step, StepOutput, StepViews, ViewSpec
+
+
+class ParamGroup(NamedTuple):
+    """Parameters that share a learning rate: ``lr`` times the configured one of their kind."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    lr: float
+
+
+class Predictor(nn.Module):
+    """A network as a function from images (B, 3, H, W) in [0, 1] to logits (B, C, H, W)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits at input size."""
+        logits: Tensor = self.network(image).logits
+        return logits
+
+
+class Method(nn.Module):
+    """Base class of all methods. Subclasses define ``training_step`` and, if they have one, a teacher.
+
+    Args:
+        network: the student, already with random or loaded weights.
+        supervised_loss: module (logits, label) -> scalar; default cross-entropy.
+        components: pieces added to the method, in the order of the fold.
+        supervised_steps: purely supervised steps before the unlabeled images are used.
+        ramp_steps: steps over which the unlabeled losses then rise (``sigmoid_ramp``); 0 for none.
+    """
+
+    views: ViewSpec = ViewSpec(unlabeled=False)
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        *,
+        supervised_loss: nn.Module | None = None,
+        components: Sequence[Component] = (),
+        supervised_steps: int = 0,
+        ramp_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        self.student = network
+        self.supervised_loss = supervised_loss or CrossEntropy()
+        self.components = nn.ModuleList(components)
+        self.supervised_steps = supervised_steps
+        self.ramp_steps = ramp_steps
+        self.teacher: EMATeacher | None = None
+        for component in components:
+            component.attach(network)
+
+    @final
+    def forward(self, batch: Batch, step: Step) -> StepOutput:
+        """The only entry: DDP hooks it, and nothing else."""
+        return self.training_step(batch, step)
+
+    def training_step(self, batch: Batch, step: Step) -> StepOutput:
+        """Weighted losses and values to log of one (micro-)batch."""
+        raise NotImplementedError
+
+    def on_step_end(self, step: Step) -> None:
+        """After the optimiser's step: the teacher follows the student."""
+        if self.teacher is not None:
+            self.teacher.update(self.student, step.index)
+
+    def predictors(self) -> dict[str, nn.Module]:
+        """Image -> logits modules by role; the last one is the headline."""
+        roles: dict[str, nn.Module] = {"student": Predictor(self.student)}
+        if self.teacher is not None:
+            roles["teacher"] = Predictor(self.teacher.network)
+        return roles
+
+    def predictor(self) -> nn.Module:
+        """The module that is evaluated and exported: the teacher where there is one."""
+        return list(self.predictors().values())[-1]
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Trainable parameters: ``encoder``, and ``head`` with everything else."""
+        encoder = [p for p in self.student.encoder_parameters() if p.requires_grad]
+        known = {id(p) for p in encoder}
+        head = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return [ParamGroup("encoder", encoder, 1.0), ParamGroup("head", head, 1.0)]
+
+    @torch.no_grad()
+    def pseudo_target(self, image: Tensor, step: Step) -> PseudoTarget:
+        """Refined pseudo target of (B, 3, H, W) images, for stages that label a data set."""
+        source: nn.Module = self.student if self.teacher is None else self.teacher
+        weak: NetworkOutput = source(image)
+        everywhere = torch.ones(image.shape[0], *image.shape[2:], dtype=torch.bool, device=image.device)
+        return self.refine(PseudoTarget.from_logits(weak.logits, everywhere), weak, step)
+
+    # what subclasses are written with
+
+    def uses_unlabeled(self, step_index: int) -> bool:
+        """Whether unlabeled images take part in this step."""
+        return self.views.unlabeled and step_index >= self.supervised_steps
+
+    def ramp(self, step: Step) -> float:
+        """Factor of the unlabeled losses, in (0, 1]."""
+        return sigmoid_ramp(step.index - self.supervised_steps, self.ramp_steps)
+
+    def refine(self, target: PseudoTarget, weak: NetworkOutput, step: Step) -> PseudoTarget:
+        """The fold of all components over a pseudo target; without gradient."""
+        with torch.no_grad():
+            return fold_refine(self._components(), target, weak, step)
+
+    def supervised(self, batch: Batch) -> tuple[NetworkOutput, dict[str, Tensor]]:
+        """The student on the labeled images, and its loss (with 0.4 of an auxiliary head's)."""
+        labeled: NetworkOutput = self.student(batch.labeled.image)
+        losses = {"supervised": self.supervised_loss(labeled.logits, batch.labeled.label)}
+        if "auxiliary" in labeled.heads:
+            losses["auxiliary"] = 0.4 * self.supervised_loss(labeled.heads["auxiliary"], batch.labeled.label)
+        return labeled, losses
+
+    def finish(self, losses: dict[str, Tensor], log: dict[str, Tensor], views: StepViews, step: Step) -> StepOutput:
+        """Add the components' losses, let them update their statistics, return the step's output."""
+        losses = losses | extra_losses(self._components(), views, step)
+        with torch.no_grad():
+            for component in self._components():
+                component.update(views, step)
+        return StepOutput(losses, {name: value.detach() for name, value in log.items()})
+
+    def _components(self) -> Iterable[Component]:
+        return (component for component in self.components if isinstance(component, Component))

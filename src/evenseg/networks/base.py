@@ -1,0 +1,224 @@
+"""The interface of all networks: images of any size in, logits of that size, features and heads out."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from evenseg.errors import InputError
+from evenseg.networks import weights as weight_files
+from evenseg.networks.build import build_parts, resolve_architecture, resolve_encoder, unfit
+from evenseg.networks.heads import FCNHead
+from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm
+from evenseg.types import NetworkOutput
+
+Source = Literal["decoder", "high", "low"]
+
+
+class SegmentationNetwork(nn.Module):
+    """A segmentation network: encoder, decoder, segmentation head and named extra heads.
+
+    Images are normalised inside, padded at the right and bottom to the multiple the network needs, and
+    everything that comes out is cut back to the image.
+
+    Args:
+        architecture: a name of ``architecture_names()``, in any spelling (``DeepLabV3+``).
+        encoder: a name of ``encoder_names()``: smp's, or timm's with the prefix ``tu-``.
+        num_classes: C.
+        output_stride: of the encoder, for the architectures that dilate it: deeplabv2, deeplabv3, pspnet
+            (8 in their papers), deeplabv3plus, pan (16). None: the paper's. No effect on the others.
+        weights: None: random. ``imagenet`` or another tag: the encoder's weights from the hub. A path: a
+            local file, see ``networks.weights``.
+        auxiliary: add a head on the last but one encoder stage. It serves training only and is left out in
+            eval mode.
+        norm: "batch"; "frozen": batch norm that uses its statistics and never changes them, scale and shift
+            are trained; "group": group norm in its place, for small batches.
+
+    Raises:
+        InputError: a name, combination or weights file that does not work.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        architecture: str = "deeplabv3plus",
+        encoder: str = "resnet50",
+        *,
+        num_classes: int,
+        output_stride: int | None = None,
+        weights: str | None = None,
+        auxiliary: bool = False,
+        norm: Literal["batch", "frozen", "group"] = "batch",
+    ) -> None:
+        super().__init__()
+        self.architecture = resolve_architecture(architecture)
+        self.encoder_name = resolve_encoder(encoder)
+        self.num_classes = num_classes
+        self.norm = norm
+        hub_tag = None if weights is None or weight_files.is_path(weights) else weights
+        parts = build_parts(
+            self.architecture, self.encoder_name, num_classes=num_classes, output_stride=output_stride, hub_tag=hub_tag
+        )
+        self.encoder = parts.encoder
+        self.decoder = parts.decoder
+        self.segmentation_head = parts.segmentation_head
+        self.multiple = parts.multiple
+        # image * scale + shift = (image - mean) / std; saved, since weights are worth little without them
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (parts.mean, parts.std))
+        self.register_buffer("scale", 1 / std)
+        self.register_buffer("shift", -mean / std)
+        self._low = 0  # position of the ``low`` map among the encoder's
+        self._pooled: list[str] = []
+        self.channels = self._probe()
+        self.auxiliary_head = FCNHead(self.channels["middle"], num_classes) if auxiliary else None
+        self.heads = nn.ModuleDict()
+        self._head_options: dict[str, tuple[Source, bool]] = {}
+        if norm == "group":
+            replace_batch_norm(self)
+        if weights is None:
+            self.weights_report = "random weights"
+        elif hub_tag is not None:
+            self.weights_report = f"{hub_tag} weights of the encoder from the hub"
+        else:
+            self.weights_report = weight_files.load(self, weights)
+        self.train()
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Images (B, 3, H, W), float in [0, 1], of any size.
+
+        Returns:
+            logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
+            first), ``high`` (its last) and ``decoder`` (what the segmentation head sees), each cut to the
+            cells that cover the image; heads, at input size unless added with ``upsample=False``. Under
+            autocast all are of its dtype.
+        """
+        height, width = image.shape[-2:]
+        if self.training and image.shape[0] == 1:
+            self._refuse_single_image()
+        padded = self.padded_size(height, width)
+        if padded != (height, width):
+            image = F.pad(image, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
+        maps, decoded, logits = self._run(torch.addcmul(self.shift, image, self.scale))
+
+        def resize(prediction: Tensor) -> Tensor:
+            if prediction.shape[-2:] != padded:
+                prediction = F.interpolate(prediction, size=padded, mode="bilinear", align_corners=True)
+            return prediction[..., :height, :width]
+
+        def cut(feature: Tensor) -> Tensor:
+            rows, columns = feature.shape[-2:]
+            return feature[..., : -(-height * rows // padded[0]), : -(-width * columns // padded[1])]
+
+        source = {"low": maps[self._low], "high": maps[-1], "decoder": decoded}
+        heads = {}
+        if self.training and self.auxiliary_head is not None:
+            heads["auxiliary"] = resize(self.auxiliary_head(maps[-2]))
+        for name, head in self.heads.items():
+            on, upsample = self._head_options[name]
+            heads[name] = (resize if upsample else cut)(head(source[on]))
+        return NetworkOutput(resize(logits), {name: cut(feature) for name, feature in source.items()}, heads)
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size that images of this size are padded to."""
+        return (
+            max(height + -height % self.multiple, self.smallest),
+            max(width + -width % self.multiple, self.smallest),
+        )
+
+    def add_head(self, name: str, module: nn.Module, *, on: Source = "decoder", upsample: bool = True) -> None:
+        """Add a head whose output appears under ``heads[name]``; its norm layers follow the network's.
+
+        Args:
+            name: a new name.
+            module: (B, channels[on], h, w) to (B, D, h, w).
+            on: the feature it sees; ``channels`` tells how wide each is.
+            upsample: bring the output to input size; False leaves it at the feature's.
+        """
+        if name in self.heads or name == "auxiliary":
+            raise ValueError(f"the network has a head {name!r} already")
+        self.heads[name] = replace_batch_norm(module) if self.norm == "group" else module
+        self._head_options[name] = (on, upsample)
+        self.train(self.training)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Trainable parameters of the encoder."""
+        return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All other trainable parameters: decoder and heads."""
+        return [p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("encoder.")]
+
+    def train(self, mode: bool = True) -> SegmentationNetwork:
+        """As usual, but frozen batch norm stays in eval mode."""
+        super().train(mode)
+        if self.norm == "frozen":
+            freeze_batch_norm(self)
+        return self
+
+    def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Encoder maps, decoder output and logits at whatever size the decoder has."""
+        encoded = self.encoder(normalised)
+        decoded = self.decoder(encoded)
+        maps = encoded[0] if isinstance(encoded, tuple) else encoded  # a transformer's come with its tokens
+        return maps, decoded, self.segmentation_head(decoded)
+
+    def _probe(self) -> dict[str, int]:
+        """Pass one tiny image: do the parts fit, how wide are the maps, and which parameters are idle?
+
+        Parameters the logits do not depend on (the final norm of a transformer, stages a decoder leaves out)
+        are frozen: optimisers would decay them, and DDP wait for their gradient.
+        """
+        self.eval()
+        self.smallest = self._smallest_side()
+        side = 2 * self.smallest  # so that a map of one pixel is a pooled one
+        hooks = [
+            module.register_forward_pre_hook(partial(self._note_pooled, name))
+            for name, module in self.named_modules()
+            if isinstance(module, _BatchNorm)
+        ]
+        with torch.enable_grad():
+            maps, decoded, logits = self._run(torch.zeros(1, 3, side, side))
+            trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            gradients = torch.autograd.grad(logits.sum(), trainable, allow_unused=True)
+        for hook in hooks:
+            hook.remove()
+        for parameter, gradient in zip(trainable, gradients, strict=True):
+            if gradient is None:
+                parameter.requires_grad_(False)
+        self._low = next(i for i, m in enumerate(maps) if m.shape[1] and m.shape[-1] * 4 <= side)
+        source = {"low": maps[self._low], "middle": maps[-2], "high": maps[-1], "decoder": decoded}
+        return {name: feature.shape[1] for name, feature in source.items()}
+
+    @torch.no_grad()
+    def _smallest_side(self) -> int:
+        """Side of the smallest image that passes; decoders with pooling of their own refuse small maps."""
+        for side in (self.multiple, 2 * self.multiple, 4 * self.multiple, 8 * self.multiple):
+            try:
+                self._run(torch.zeros(1, 3, side, side))
+            except Exception as error:
+                refusal = error
+            else:
+                return side
+        raise unfit(self.architecture, self.encoder_name, refusal) from refusal
+
+    def _note_pooled(self, name: str, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        if inputs[0].shape[-2:].numel() == 1:
+            self._pooled.append(name)
+
+    def _refuse_single_image(self) -> None:
+        """Batch norm after global pooling has one value per channel then, and no variance."""
+        for name in self._pooled:
+            module = self.get_submodule(name)
+            if module.training and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+                raise InputError(
+                    f"{self.architecture} needs at least two images at a time in training, since it pools them to "
+                    "single values under batch norm: raise the batch size, lower train.micro_batches, or set "
+                    "network.norm to group or frozen"
+                )

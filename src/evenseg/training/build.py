@@ -1,0 +1,62 @@
+"""From a configuration to its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from evenseg import registry
+from evenseg.config import Config
+from evenseg.functional import random
+from evenseg.inference.predict import Protocol, make_protocol
+from evenseg.methods.base import Method
+from evenseg.networks.base import SegmentationNetwork
+
+
+def protocol_of(config: Config) -> Protocol:
+    """The evaluation protocol of a run. Raises InputError for one that contradicts itself."""
+    evaluate = config.evaluate
+    return make_protocol(
+        mode=evaluate.mode,
+        window=evaluate.window,
+        stride=evaluate.stride,
+        scales=evaluate.scales,
+        flip=evaluate.flip,
+        batch=evaluate.batch,
+        crop=config.data.crop,
+    )
+
+
+def method_class(config: Config) -> type[Method]:
+    """The class of the configured method, its arguments checked. Raises InputError."""
+    cls, _ = registry.check_spec("method", config.method)
+    found: type[Method] = cls
+    return found
+
+
+def build_method(config: Config, class_frequency: np.ndarray, *, weights: str | None) -> Method:
+    """The method on a network of its own, initialised from the run's seed.
+
+    Args:
+        config: the resolved configuration.
+        class_frequency: (C,) labeled pixels per class.
+        weights: initial weights, as ``network.weights``; None where a checkpoint will be loaded.
+
+    Raises:
+        InputError: unknown names or arguments, unreadable weights.
+    """
+    torch.manual_seed(random.key(config.seed, "weights"))
+    network = SegmentationNetwork(
+        config.network.architecture,
+        config.network.encoder,
+        num_classes=len(class_frequency),
+        output_stride=config.network.output_stride,
+        weights=weights,
+        auxiliary=config.network.auxiliary,
+        norm=config.network.norm,
+    )
+    supplied: dict[str, Any] = {"network": network, "class_frequency": torch.from_numpy(class_frequency)}
+    method: Method = registry.build("method", config.method, **supplied)
+    return method

@@ -1,0 +1,63 @@
+"""Checkpoints: written whole or not at all, loaded without running code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evenseg.errors import InputError
+
+FORMAT = 1
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Calls ``write(temporary_path)``, flushes to disk and renames; on failure the old file survives.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: cannot be written ({reason}); mend that and run the same command to resume"
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, written atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Saves tensors and plain values; see ``write_atomically``."""
+    write_atomically(path, lambda temporary: torch.save({"format": FORMAT, **content}, temporary))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What ``save`` wrote, on the CPU.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another format.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; train first, or choose another run or checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start the run again from its first step"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: not a checkpoint of this version of evenseg; use the version that wrote it")
+    return content

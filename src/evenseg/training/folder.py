@@ -1,0 +1,131 @@
+"""The run folder: what a run leaves for people and for later commands."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evenseg.config import Config, difference, dump, load_config
+from evenseg.data.classes import Classes
+from evenseg.data.dataset import DataSplits
+from evenseg.errors import InputError
+from evenseg.metrics.imbalance import TailClasses, tail_classes
+from evenseg.training.checkpoint import write_text
+
+
+class RunFacts(NamedTuple):
+    """What a run knows of its classes: enough to predict without the training data.
+
+    class_frequency: (C,) int64 labeled pixels. tail: its tail classes and the rule that chose them.
+    """
+
+    classes: Classes
+    class_frequency: np.ndarray
+    tail: TailClasses
+
+
+def facts_of(splits: DataSplits) -> RunFacts:
+    """The facts of the data a run is about to use."""
+    tail = tail_classes(splits.classes.names, splits.class_frequency, splits.classes.tail)
+    return RunFacts(splits.classes, splits.class_frequency, tail)
+
+
+def claim(folder: Path, config: Config, split_sha256: dict[str, str]) -> None:
+    """Checks that ``folder`` is new, empty, or a run of this configuration and these lists; writes nothing.
+
+    Raises:
+        InputError: it holds something else, naming the difference.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, not a run folder; choose another --output")
+    stored = folder / "config.yaml"
+    if not stored.exists():
+        if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+            raise InputError(f"{folder}: holds files but no run; choose another --output or empty it")
+        return
+    changes = difference(load_config(str(stored), []), config)
+    if changes:
+        more = f" (and {len(changes) - 3} more)" if len(changes) > 3 else ""
+        raise InputError(
+            f"{folder}: holds a run of another configuration: {'; '.join(changes[:3])}{more}; choose another --output"
+        )
+    environment = folder / "environment.json"
+    if environment.exists():
+        before = json.loads(environment.read_text(encoding="utf-8")).get("split_sha256", {})
+        changed = [name for name in split_sha256 if before.get(name) != split_sha256[name]]
+        if changed:
+            raise InputError(
+                f"{folder}: the {' and '.join(changed)} list has changed since this run began; "
+                "restore it, or choose another --output"
+            )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it against a second process that would train into it.
+
+    Raises:
+        InputError: it cannot be written, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "w")  # noqa: SIM115 - open as long as the lock is held
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{folder}: another process is training here; wait for it, or choose another --output"
+            ) from None
+        yield
+
+
+def write_start(folder: Path, config: Config, splits: DataSplits, facts: RunFacts, environment: dict[str, Any]) -> None:
+    """Config, classes, lists and environment; the config last, since it marks the folder as a run."""
+    classes = facts.classes
+    described = {
+        "names": list(classes.names),
+        "colors": [list(color) for color in classes.colors],
+        "ignore_index": classes.ignore_index,
+        "tail": list(facts.tail.names),
+        "tail_rule": facts.tail.rule,
+        "class_frequency": facts.class_frequency.tolist(),
+    }
+    for name, lines in splits.lists.items():
+        write_text(folder / "lists" / f"{name}.txt", "".join(line + "\n" for line in lines))
+    write_json(folder / "classes.json", described)
+    write_json(folder / "environment.json", environment)
+    write_text(folder / "config.yaml", dump(config))
+
+
+def read_run(folder: Path) -> tuple[Config, RunFacts]:
+    """Configuration and facts of a run folder.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"{folder}: is no run folder (it has no config.yaml); give the --output of evenseg train")
+    config = load_config(str(folder / "config.yaml"), [])
+    try:
+        stored = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in stored["colors"])
+        tail = TailClasses(tuple(stored["tail"]), stored["tail_rule"])
+        classes = Classes(tuple(stored["names"]), colors, stored["ignore_index"], tail.names)
+        return config, RunFacts(classes, np.array(stored["class_frequency"], dtype=np.int64), tail)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder / 'classes.json'}: missing or damaged; run the training command again") from None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON file, written atomically."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + os.linesep)

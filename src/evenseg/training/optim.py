@@ -1,0 +1,56 @@
+"""Optimisers and the schedule of their learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from evenseg.config import OptimConfig
+from evenseg.functional.schedules import cosine_decay, linear_warmup, poly_decay
+from evenseg.methods.base import ParamGroup
+
+
+def build_optimizer(groups: Iterable[ParamGroup], config: OptimConfig) -> Optimizer:
+    """The configured optimiser over the parameter groups of a method.
+
+    All are fused: quick, and able to leave out an update by a flag on the device (``guard``).
+    """
+    parameters = [
+        {
+            "name": group.name,
+            "params": group.parameters,
+            "base_lr": config.lr * group.lr * (config.head_lr if group.name != "encoder" else 1.0),
+        }
+        for group in groups
+        if group.parameters
+    ]
+    if config.name == "sgd":
+        optimizer: Optimizer = SGD(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+        if config.momentum:  # fused SGD leaves its memory uninitialised if the very first update is left out
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
+    kind = AdamW if config.name == "adamw" else Adam
+    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def learning_rate_factor(step: int, total: int, config: OptimConfig) -> float:
+    """Factor on every base learning rate at a 0-based step: the schedule times the warm-up."""
+    if config.schedule == "poly":
+        decay = poly_decay(step, total, power=config.power)
+    elif config.schedule == "cosine":
+        decay = cosine_decay(step, total)
+    else:
+        decay = 1.0
+    return decay * linear_warmup(step, config.warmup_steps)
+
+
+def set_learning_rate(optimizer: Optimizer, factor: float) -> None:
+    """Sets the learning rate of every group to its base times ``factor``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

@@ -1,0 +1,166 @@
+"""Training a run folder from start to result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from evenseg.config import Config
+from evenseg.data.build import build_data
+from evenseg.data.dataset import DataSplits
+from evenseg.errors import InputError
+from evenseg.inference.predict import Protocol
+from evenseg.methods.base import Method
+from evenseg.training import checkpoint
+from evenseg.training.build import build_method, method_class, protocol_of
+from evenseg.training.display import check_progress
+from evenseg.training.environment import environment
+from evenseg.training.fabric import make_fabric, precision
+from evenseg.training.folder import RunFacts, claim, facts_of, locked, write_json, write_start
+from evenseg.training.trainer import Progress, Stopped, Trainer
+from evenseg.training.validate import Scores, validate
+
+
+def train(config: Config, output: Path) -> int:
+    """Trains a run into ``output``, or resumes or reports the one that is there.
+
+    Everything that can be checked is checked before the folder is touched.
+
+    Returns:
+        0 when the run is finished; 128 + signal when it was asked to stop and has saved itself.
+
+    Raises:
+        InputError: see the message.
+    """
+    cls, protocol = method_class(config), protocol_of(config)
+    fabric = make_fabric(config.train)
+    _check_batches(config, fabric.world_size, cls.views.unlabeled)
+    splits = build_data(
+        config.data,
+        seed=config.seed,
+        progress=check_progress(fabric.is_global_zero),
+        needs_unlabeled=cls.views.unlabeled,
+    )
+    facts = facts_of(splits)
+    claim(output, config, splits.split_sha256)
+    method = build_method(config, facts.class_frequency, weights=config.network.weights)
+    fabric.barrier()  # all have looked before the first one writes
+    if not fabric.is_global_zero:
+        return _train(method, splits, facts, config, protocol, output, fabric)
+    with locked(output):
+        for warning in splits.warnings:
+            print(f"warning: {warning}", flush=True)
+        if not (output / "config.yaml").exists():
+            ran_on = environment(
+                precision(config.train.precision, fabric.device.type), fabric.world_size, splits.split_sha256
+            )
+            write_start(output, config, splits, facts, ran_on)
+            if config.network.weights:
+                print(method.student.weights_report, flush=True)
+        return _train(method, splits, facts, config, protocol, output, fabric)
+
+
+def _train(
+    method: Method,
+    splits: DataSplits,
+    facts: RunFacts,
+    config: Config,
+    protocol: Protocol,
+    output: Path,
+    fabric: Fabric,
+) -> int:
+    trainer = Trainer(method, splits, config, facts.tail.names, protocol, output, fabric)
+    stored = output / "result.json"
+    if trainer.progress.step == config.train.steps and stored.exists():
+        print(f"{output}: finished before; {summary(json.loads(stored.read_text(encoding='utf-8')))}", flush=True)
+        return 0
+    try:
+        progress = trainer.fit()
+    except Stopped as stopped:
+        if fabric.is_global_zero:
+            print(f"{output}: {stopped}", flush=True)
+        return 128 + stopped.signal
+    result = _result(trainer, splits, facts, config, protocol, progress)
+    if fabric.is_global_zero:
+        write_json(stored, result)
+        print(f"{output}: {summary(result)}", flush=True)
+    return 0
+
+
+def _result(
+    trainer: Trainer, splits: DataSplits, facts: RunFacts, config: Config, protocol: Protocol, progress: Progress
+) -> dict[str, Any]:
+    """The content of ``result.json``: last and best checkpoint, student and teacher."""
+    common: dict[str, Any] = {
+        "method": config.method_name,
+        "steps": progress.step,
+        "seed": config.seed,
+        "best_step": progress.best_step or None,
+        "skipped_steps": progress.skipped,
+        "unreadable_images": list(progress.unreadable),
+        "protocol": protocol.label,
+        "tail_classes": list(facts.tail.names),
+        "tail_rule": facts.tail.rule,
+    }
+    name = "test" if splits.test is not None else "val"
+    scored = splits.test if splits.test is not None else splits.val
+    if scored is None:
+        return {"miou": None, "evaluated": {}, "split": None, **common}
+    method, fabric = trainer.method, trainer.fabric
+    evaluated: dict[str, Scores] = {}
+
+    def evaluate(which: str) -> None:
+        for role, scores in validate(method, scored, facts.tail.names, protocol, fabric).items():
+            evaluated[f"{which}_{role}"] = scores
+
+    evaluate("last")
+    best = trainer.folder / "checkpoints" / "best.ckpt"
+    fabric.barrier()
+    if best.exists():
+        last = {name: value.clone() for name, value in method.state_dict().items()}
+        method.load_state_dict(checkpoint.load(best)["method"])
+        evaluate("best")
+        method.load_state_dict(last)
+    headline = f"last_{list(method.predictors())[-1]}"
+    figures = evaluated[headline]
+    top = ("miou", "tail_miou", "head_miou", "per_class_iou", "pixel_accuracy")
+    lists = [f"{part} {splits.split_sha256.get(part, '')}" for part in ("labeled", "unlabeled", name)]
+    return {
+        **{key: figures[key] for key in top},
+        "headline": headline,
+        "evaluated": evaluated,
+        "split": name,
+        "split_sha256": hashlib.sha256("\n".join(lists).encode()).hexdigest(),
+        **common,
+    }
+
+
+def summary(result: dict[str, Any]) -> str:
+    """One line of a result: ``last_teacher on test: mIoU 38.2 %, tail 6.8 %, head 64.3 %``."""
+    if result["miou"] is None:
+        return "trained; neither data.val nor data.test was given, so nothing was scored"
+    parts = [f"mIoU {100 * result['miou']:.1f} %"]
+    parts += [
+        f"{part} {100 * result[f'{part}_miou']:.1f} %"
+        for part in ("tail", "head")
+        if result[f"{part}_miou"] is not None
+    ]
+    return f"{result['headline']} on {result['split']}: {', '.join(parts)}"
+
+
+def _check_batches(config: Config, ranks: int, unlabeled: bool) -> None:
+    """Raises InputError where a global batch does not divide over ranks and micro-batches."""
+    parts = ranks * config.train.micro_batches
+    for key in ("labeled_batch", "unlabeled_batch") if unlabeled else ("labeled_batch",):
+        size = getattr(config.train, key)
+        # mixing partners are neighbouring slots and must lie in one part
+        unit = 2 * parts if key == "unlabeled_batch" and parts > 1 else parts
+        if size % unit:
+            raise InputError(
+                f"train.{key}: {size} does not divide over {ranks} processes of {config.train.micro_batches} "
+                f"micro-batches; choose a multiple of {unit}"
+            )

@@ -1,0 +1,47 @@
+"""Scores of a method's networks on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from evenseg.data.dataset import Dataset
+from evenseg.inference.evaluate import evaluate
+from evenseg.inference.predict import Protocol
+from evenseg.methods.base import Method
+from evenseg.metrics.summary import summarize
+
+Scores = dict[str, Any]
+
+
+def score(
+    network: nn.Module,
+    dataset: Dataset,
+    tail: tuple[str, ...],
+    protocol: Protocol,
+    fabric: Fabric,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """The figures of one image -> logits module on a labeled data set; ranks share the images."""
+    matrix = evaluate(
+        network,
+        dataset,
+        protocol,
+        device=fabric.device,
+        autocast=fabric.autocast,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        progress=progress,
+    )
+    return summarize(matrix.counts, dataset.classes.names, tail)
+
+
+def validate(
+    method: Method, dataset: Dataset, tail: tuple[str, ...], protocol: Protocol, fabric: Fabric
+) -> dict[str, Scores]:
+    """Scores by role (``student``, ``teacher``), the headline last."""
+    return {role: score(network, dataset, tail, protocol, fabric) for role, network in method.predictors().items()}

@@ -1,0 +1,148 @@
+"""The central types: what travels between data, methods, components and training.
+
+All are ``NamedTuple``s, which collation, pinning, DDP and precision plugins take apart and put
+together again. Shapes: B images, C classes, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor
+
+# Ranges for constructor signatures: the signature is the schema the command line validates against.
+Fraction = Annotated[float, Interval(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Ge(0.0)]
+Positive = Annotated[float, Gt(0.0)]
+Count = Annotated[int, Ge(0)]
+
+
+def ignore_label(num_classes: int) -> int:
+    """The label of pixels without a class: 255, or 65535 where 255 is itself a class id."""
+    return 255 if num_classes <= 255 else 65535
+
+
+class LabeledBatch(NamedTuple):
+    """Labeled images.
+
+    image: (B, 3, H, W) float in [0, 1]. label: (B, H, W) int64, 255 = ignore.
+    index: (B,) int64, position in the labeled list. maps: further (B, H, W) label maps by name.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: Tensor
+    maps: dict[str, Tensor] = {}  # noqa: RUF012 - an empty default that nobody writes to
+
+
+class UnlabeledBatch(NamedTuple):
+    """Unlabeled images in pixel-aligned views.
+
+    weak: (B, 3, H, W) float in [0, 1]. strong: views of the same shape. valid: (B, H, W) bool,
+    False where the view reaches beyond the image. index: (B,) int64. maps: label maps by name
+    (the truth of synthetic data, for instance).
+    """
+
+    weak: Tensor
+    strong: tuple[Tensor, ...]
+    valid: Tensor
+    index: Tensor
+    maps: dict[str, Tensor] = {}  # noqa: RUF012 - as above
+
+
+class Batch(NamedTuple):
+    """What a method is given in a step; ``unlabeled`` is None in purely supervised steps."""
+
+    labeled: LabeledBatch
+    unlabeled: UnlabeledBatch | None = None
+
+
+class Step(NamedTuple):
+    """Where training stands, and the only randomness a method may use.
+
+    index: 0-based step of ``total``. generator: CPU generator seeded from (seed, index), equal on
+    all ranks, for draws of the step as a whole. Draws that belong to a sample are keyed by
+    (seed, index, global slot), see ``functional.random``; ``labeled_slot`` and ``unlabeled_slot``
+    are the global slots of the first image of this rank's micro-batch.
+    """
+
+    index: int
+    total: int
+    generator: torch.Generator
+    seed: int = 0
+    labeled_slot: int = 0
+    unlabeled_slot: int = 0
+
+
+class NetworkOutput(NamedTuple):
+    """logits: (B, C, H, W) at input size. features: ``low``, ``high``, ``decoder`` maps.
+    heads: outputs of the extra heads by name, at input size."""
+
+    logits: Tensor
+    features: dict[str, Tensor] = {}  # noqa: RUF012 - as above
+    heads: dict[str, Tensor] = {}  # noqa: RUF012 - as above
+
+
+class PseudoTarget(NamedTuple):
+    """A teacher's opinion.
+
+    prob: (B, C, H, W) float32 without gradient, sums to 1 over C. weight: (B, H, W) float32 >= 0,
+    0 where the pixel teaches nothing. valid: (B, H, W) bool, the pixels inside the images, which
+    means over pixels are taken over; None: all of them.
+    """
+
+    prob: Tensor
+    weight: Tensor
+    valid: Tensor | None = None
+
+    @classmethod
+    def from_logits(cls, logits: Tensor, valid: Tensor) -> PseudoTarget:
+        """Softmax of (B, C, H, W) logits in float32; weight 1 where ``valid`` (B, H, W), else 0."""
+        return cls(logits.detach().float().softmax(dim=1), valid.float(), valid)
+
+    def hard(self) -> tuple[Tensor, Tensor]:
+        """Confidence (B, H, W) float32 in [1/C, 1] and label (B, H, W) int64, in one pass."""
+        confidence, label = self.prob.max(dim=1)  # max, not argmax: several times faster on a CPU
+        return confidence, label
+
+    @property
+    def confidence(self) -> Tensor:
+        """Largest probability of each pixel, (B, H, W)."""
+        return self.hard()[0]
+
+    @property
+    def label(self) -> Tensor:
+        """Most probable class of each pixel, (B, H, W) int64."""
+        return self.hard()[1]
+
+
+class StepViews(NamedTuple):
+    """What a step has computed, for components. Absent parts are None.
+
+    labeled, weak, strong: network outputs on the labeled images (student, with gradient), the weak
+    view (no gradient) and the strong view after mixing (student, with gradient). label: (B, H, W).
+    target: the refined pseudo target of the weak view; mixed: the same after the mixer.
+    """
+
+    label: Tensor
+    labeled: NetworkOutput
+    weak: NetworkOutput | None = None
+    target: PseudoTarget | None = None
+    strong: NetworkOutput | None = None
+    mixed: PseudoTarget | None = None
+
+
+class StepOutput(NamedTuple):
+    """losses: weighted scalars, summed by the trainer. log: detached tensors."""
+
+    losses: dict[str, Tensor]
+    log: dict[str, Tensor]
+
+
+class ViewSpec(NamedTuple):
+    """Which views of the unlabeled images a method asks for: none, or weak plus ``strong`` ones."""
+
+    strong: int = 0
+    unlabeled: bool = True
