@@ -25,6 +25,7 @@ import torch
 
 from evenseg.config import DataConfig, StrongConfig
 from evenseg.data import image_io
+from evenseg.data.allocator import keep_freed_memory
 from evenseg.data.batches import RawBatch, stack, to_batch
 from evenseg.data.cache import CachedDataset, fill_cache
 from evenseg.data.classes import Classes, palette
@@ -50,6 +51,7 @@ def main() -> None:
     given = arguments.parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as workers do
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         streets = write_files(folder / "streets", given.images, (1024, 2048), ".png", 2.3e6)
@@ -119,10 +121,7 @@ def geometry(dataset: Dataset, crop: int) -> Callable[[], object]:
 
 def colour(config: StrongConfig, crop: int, batch: int) -> Callable[[], object]:
     image = torch.rand(batch, crop, crop, 3).permute(0, 3, 1, 2)
-    return lambda: [
-        strong_views(image, config, 1, seed=0, step=step, first_slot=0)[0].contiguous(memory_format=torch.channels_last)
-        for step in range(16)
-    ]
+    return lambda: [strong_views(image, config, 1, seed=0, step=step, first_slot=0) for step in range(16)]
 
 
 def labeled_chain(dataset: Dataset, crop: int) -> Callable[[], object]:

@@ -9,42 +9,24 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from pictures import tile_sheet
 
 from evenseg.data.synthetic import CLASSES, render
 
-SCENES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)  # one of each weather, all classes
+SCENES = (15, 164, 274, 5, 155, 161, 226, 290, 53, 94, 90, 313)  # every weather, every class
 COLUMNS = 6
 SIZE = (144, 192)
-GAP = 4
-LEGEND = 30
 
 
 def contact_sheet(seed: int, scenes: list[int]) -> Image.Image:
-    """Rows of images, each with a row of colour-coded labels below it, and the class legend at the bottom."""
-    height, width = SIZE
-    rows = -(-len(scenes) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (width + GAP) + GAP, rows * 2 * (height + GAP) + GAP + LEGEND), "white")
+    """Rows of images, each above a row of its colour-coded labels."""
     palette = np.array(CLASSES.colors, np.uint8)
-    for position, scene in enumerate(scenes):
-        row, column = divmod(position, COLUMNS)
-        image, label = render(seed, scene, height, width)
-        for below, tile in enumerate((image, palette[label])):
-            place = (GAP + column * (width + GAP), GAP + (2 * row + below) * (height + GAP))
-            sheet.paste(Image.fromarray(tile), place)
-    _draw_legend(sheet, sheet.height - LEGEND)
-    return sheet
-
-
-def _draw_legend(sheet: Image.Image, top: int) -> None:
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    widths = [24 + font.getlength(name) for name in CLASSES.names]
-    gap = (sheet.width - 2 * GAP - sum(widths)) / (len(widths) - 1)
-    left: float = GAP
-    for name, color, width in zip(CLASSES.names, CLASSES.colors, widths, strict=True):
-        draw.rectangle((left, top + 6, left + 17, top + 23), fill=color)
-        draw.text((left + 22, top + 14), name, "black", font, anchor="lm")
-        left += width + gap
+    rows: list[list[np.ndarray]] = []
+    for start in range(0, len(scenes), COLUMNS):
+        drawn = [render(seed, scene, *SIZE) for scene in scenes[start : start + COLUMNS]]
+        rows += [[image for image, _ in drawn], [palette[label] for _, label in drawn]]
+    return tile_sheet(rows, CLASSES.names, CLASSES.colors)
 
 
 def main() -> None:

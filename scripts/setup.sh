@@ -37,7 +37,7 @@ install() {
     uv pip install --python .venv/bin/python --editable '.[dev,tensorboard]'
   else
     .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,tensorboard]'
+    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev,tensorboard]'
   fi
 }
 

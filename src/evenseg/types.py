@@ -33,7 +33,7 @@ class LabeledBatch(NamedTuple):
 
     image: Tensor
     label: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     maps: dict[str, Tensor] = {}  # noqa: RUF012 - an empty default that nobody writes to
 
 
@@ -48,7 +48,7 @@ class UnlabeledBatch(NamedTuple):
     weak: Tensor
     strong: tuple[Tensor, ...]
     valid: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # as above
     maps: dict[str, Tensor] = {}  # noqa: RUF012 - as above
 
 
@@ -68,7 +68,7 @@ class Step(NamedTuple):
     are the global slots of the first image of this rank's micro-batch.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # as above
     total: int
     generator: torch.Generator
     seed: int = 0

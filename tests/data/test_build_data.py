@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_data import NAMES, random_image, random_label, save, write_classes, write_list, write_pairs
 
 from evenseg.config import DataConfig
-from evenseg.data.build import build_data
+from evenseg.data.build import build_data, build_scored
 from evenseg.data.dataset import Dataset, DataSplits
 from evenseg.data.splits import fingerprint
 from evenseg.errors import InputError
+from tests.data.tiny_data import NAMES, random_image, random_label, save, write_classes, write_list, write_pairs
 
 CAMVID = Path(__file__).resolve().parents[2] / "../shared/data/camvid"
 
@@ -170,6 +170,32 @@ def test_scored_labels_are_decoded_at_the_start(root: Path, key: str) -> None:
     save(root / "labels/val/052.png", random_image(0))
     with pytest.raises(InputError, match="stored in colour"):
         build(root, labeled="labeled.txt", unlabeled="unlabeled.txt", **{key: "val.txt"})
+
+
+def test_one_list_to_score(root: Path) -> None:
+    config = DataConfig(root=str(root), labeled="gone.txt", unlabeled="gone.txt", val="val.txt", resize=(6, 8))
+    val = build_scored(config, "val", seed=0, cache_dir=root.parent / "cache")
+    assert names(val) == [f"images/val/{i:03d}.png" for i in range(50, 54)]
+    assert val.image(0).shape == (6, 8, 3)
+    with pytest.raises(InputError, match=r"data\.test is not set"):
+        build_scored(config, "test", seed=0)
+    save(root / "labels/val/052.png", np.full((12, 16), 7, np.uint8))
+    with pytest.raises(InputError, match=r"val\.txt line 3: .*052\.png: label ids outside .*: 7;"):
+        build_scored(config, "val", seed=0, cache_dir=root.parent / "cache")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_synthetic_scenes_to_score_are_those_of_the_run(root: Path, split: str) -> None:
+    data = {
+        "dataset": "synthetic",
+        "size": (24, 32),
+        "train_images": 8,
+        "val_images": 3,
+        "test_images": 2,
+        "labeled": 1,
+    }
+    ours = build_scored(DataConfig.model_validate(data), split, seed=0)  # type: ignore[arg-type]
+    assert names(ours) == build(root, root=None, **data).lists[split]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_data import random_image, random_label, save, write_classes, write_pairs
 
 from evenseg.data import check as check_module
 from evenseg.data.check import Checker, in_parallel, overlap
@@ -15,6 +14,7 @@ from evenseg.data.lists import Entry
 from evenseg.data.memory import Memory, file_state, memory_file, user_cache_dir
 from evenseg.data.resize import resize_label
 from evenseg.errors import InputError
+from tests.data.tiny_data import random_image, random_label, save, write_classes, write_pairs
 
 
 @pytest.fixture

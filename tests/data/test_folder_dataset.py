@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_data import random_image, random_label, save, write_classes, write_pairs
 
 from evenseg.data.classes import load_classes
 from evenseg.data.dataset import Dataset, Subset
@@ -15,6 +14,7 @@ from evenseg.data.folder import FolderDataset
 from evenseg.data.lists import Entry
 from evenseg.data.resize import resize_image, resize_label
 from evenseg.errors import InputError
+from tests.data.tiny_data import random_image, random_label, save, write_classes, write_pairs
 
 
 @pytest.fixture

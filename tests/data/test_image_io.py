@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tiny_data import random_image, save
 
 from evenseg.data.image_io import decode_image, decode_label, read_size
 from evenseg.errors import InputError
+from tests.data.tiny_data import random_image, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pytest lifts the filter of image_io
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_data import random_image, random_label, save, write_list, write_pairs
 
 from evenseg.data.lists import Entry, format_line, read_source
 from evenseg.errors import InputError
+from tests.data.tiny_data import random_image, random_label, save, write_list, write_pairs
 
 
 def columns(entries: list[Entry]) -> list[tuple[str, str | None]]:
@@ -65,6 +65,8 @@ def test_faults_of_lists(tmp_path: Path, content: str, labeled: bool, fault: str
 def test_list_that_is_missing_or_an_image(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.val: .*none\.txt: no such list or folder"):
         read_source("none.txt", tmp_path, key="val", labeled=True)
+    with pytest.raises(InputError, match=r"data\.val is empty"):
+        read_source(" ", tmp_path, key="val", labeled=True)
     save(tmp_path / "image.png", random_image(0))
     with pytest.raises(InputError, match="UTF-8 text"):
         read_source("image.png", tmp_path, key="val", labeled=True)

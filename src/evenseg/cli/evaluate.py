@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from evenseg.config import override_config
+from evenseg.config import Config, override_config
 from evenseg.errors import InputError
 
-# What may differ from the run that is scored: where the images lie, and how they are scored.
-_FREE = ("evaluate.", "data.root", "data.classes", "data.val", "data.test", "data.labels", "data.workers", "data.cache")
-
+# What may differ from the run, beside the protocol: where the images lie and how they are read.
+_FREE = frozenset(f"data.{key}" for key in ("root", "classes", "val", "test", "labels", "workers", "cache"))
 
 Split = Literal["val", "test"]
 Which = Literal["last", "best"]
@@ -71,10 +70,11 @@ def evaluate(
 
 
 def refuse_other_keys(overrides: list[str]) -> None:
-    """Raises InputError for keys that belong to the training of a run."""
+    """Raises InputError for unknown keys and values, and for keys that belong to the training of a run."""
+    override_config(Config(), overrides)
     for override in overrides:
-        key, equals, _ = override.partition("=")
-        if equals and not key.startswith(_FREE):
+        key = override.partition("=")[0]
+        if not key.startswith("evaluate.") and key not in _FREE:
             raise InputError(
                 f"{key} belongs to the trained run and stays as it is; evaluate.* and data.root can be set"
             )

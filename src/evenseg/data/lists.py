@@ -48,6 +48,8 @@ def read_source(value: str, root: Path, *, key: str, labeled: bool, labels: str 
         InputError: nothing there, nothing in it, a line of the wrong form, an image without label,
             an image twice.
     """
+    if not value.strip():  # it would mean the root itself
+        raise InputError(f"data.{key} is empty; set it to a list or folder, or leave the key out")
     path = root / os.path.expanduser(value)
     if os.path.isdir(path):
         entries = read_folder(path, root, labels=labels) if labeled else _image_entries(path, root)

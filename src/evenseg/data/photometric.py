@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -77,29 +79,62 @@ def color_view(image: Tensor, draws: ColorDraws) -> Tensor:
         draws: for the same B images.
 
     Returns:
-        (B, 3, H, W) in [0, 1], contiguous; ``image`` is left alone.
+        (B, 3, H, W) in [0, 1] in any memory format; ``image`` is left alone.
     """
-    source = image.contiguous().flatten(2)  # planes: the small matrix product is several times faster than on pixels
+    if image.device.type == "cpu" and image.dtype == torch.float32:
+        return _with_opencv(image, draws)
+    return _with_torch(image, draws)
+
+
+def _with_opencv(image: Tensor, draws: ColorDraws) -> Tensor:
+    """Several times faster than torch on a CPU; equal up to rounding."""
+    pixels = image.permute(0, 2, 3, 1).contiguous().numpy()  # no copy of channels_last images
+    view = np.empty_like(pixels)
+    matrices = torch.cat([draws.matrix, torch.zeros(len(image), 3, 1)], dim=2).numpy()
+    for source, target, matrix, offset, sigma in zip(
+        pixels, view, matrices, draws.offset.tolist(), draws.sigma, strict=True
+    ):
+        matrix[:, 3] = offset * np.dot(cv2.mean(source)[:3], LUMA)
+        cv2.transform(source, matrix, dst=target)
+        torch.from_numpy(target).clamp_(0, 1)
+        if sigma > 0:
+            side = 2 * _radius(sigma, image) + 1
+            cv2.GaussianBlur(target, (side, side), sigma, dst=target, borderType=cv2.BORDER_REFLECT_101)
+    return torch.from_numpy(view).permute(0, 3, 1, 2)
+
+
+def _with_torch(image: Tensor, draws: ColorDraws) -> Tensor:
+    """On any device, without waiting for it."""
+    planes = image.contiguous().flatten(2)
     matrix = to_device(draws.matrix, image.device).to(image.dtype)
     offset = to_device(draws.offset, image.device).to(image.dtype)
-    luma = source.mean(dim=2) @ image.new_tensor(LUMA)
-    view = torch.baddbmm((offset * luma)[:, None, None], matrix, source).clamp_(0, 1).view(image.shape)
-    for row, sigma in enumerate(draws.sigma):
-        if sigma > 0:
-            view[row] = gaussian_blur(view[row], sigma)
+    luma = planes.mean(dim=2) @ to_device(torch.tensor(LUMA), image.device).to(image.dtype)
+    view = torch.baddbmm((offset * luma)[:, None, None], matrix, planes).clamp_(0, 1).view(image.shape)
+    if any(draws.sigma):
+        rows = [row for row, sigma in enumerate(draws.sigma) if sigma > 0]
+        chosen = to_device(torch.tensor(rows), image.device)
+        view[chosen] = _blur(view[chosen], [draws.sigma[row] for row in rows])
     return view
 
 
-def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """Separable Gaussian blur of a (3, H, W) image, cut off at 3 ``sigma`` pixels, reflected at the borders."""
-    radius = min(math.ceil(3 * sigma), *(side - 1 for side in image.shape[1:]))  # reflection needs a larger image
-    weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
-    kernel = to_device(torch.tensor(weights) / sum(weights), image.device).to(image.dtype)
-    kernel = kernel.expand(3, 1, 2 * radius + 1)
-    # channels_last: the depthwise convolution of a CPU is up to ten times faster that way
-    padded = F.pad(image[None], (radius,) * 4, mode="reflect").contiguous(memory_format=torch.channels_last)
-    rows = F.conv2d(padded, kernel[:, :, None, :], groups=3)
-    return F.conv2d(rows, kernel[:, :, :, None], groups=3)[0]
+def _radius(sigma: float, image: Tensor) -> int:
+    """Where the kernel is cut off, in pixels: beyond 3 ``sigma``, and where reflection has no more to show."""
+    return min(math.ceil(3 * sigma), image.shape[2] - 1, image.shape[3] - 1)
+
+
+def _blur(image: Tensor, sigmas: list[float]) -> Tensor:
+    """Separable Gaussian blur of (N, 3, H, W) images, each with its own sigma, reflected at the borders."""
+    count, _, height, width = image.shape
+    radii = [_radius(sigma, image) for sigma in sigmas]
+    widest = max(radii)
+    distance = torch.arange(-widest, widest + 1).abs()
+    weights = torch.exp(-0.5 * (distance / torch.tensor(sigmas)[:, None]) ** 2)
+    weights *= distance <= torch.tensor(radii)[:, None]
+    weights = to_device(weights / weights.sum(dim=1, keepdim=True), image.device).to(image.dtype)
+    kernel = weights.repeat_interleave(3, dim=0, output_size=3 * count)[:, None]  # one kernel per channel of each image
+    planes = F.pad(image, (widest,) * 4, mode="reflect").view(1, 3 * count, height + 2 * widest, width + 2 * widest)
+    planes = F.conv2d(planes, kernel[:, :, None, :], groups=3 * count)
+    return F.conv2d(planes, kernel[:, :, :, None], groups=3 * count).view(image.shape)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

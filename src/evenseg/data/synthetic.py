@@ -1,4 +1,4 @@
-"""``dataset: synthetic``: small long-tailed street scenes, drawn when asked for, as a pure function of (seed, index)."""
+"""``dataset: synthetic``: long-tailed street scenes, drawn when asked for, a pure function of (seed, number)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.random import Generator, Philox
 
 from evenseg.data.classes import Classes
+from evenseg.data.synthetic_dice import Dice
 from evenseg.data.synthetic_exposure import expose
-from evenseg.data.synthetic_light import Dice
 from evenseg.data.synthetic_scene import draw_scene
 from evenseg.functional.random import key
 
@@ -21,7 +21,10 @@ CACHE_BYTES = 64 << 20  # scenes that each dataset keeps in each process: 1365 o
 
 # In the order of synthetic_world.Kind, which is about that of their share of the pixels.
 CLASSES = Classes(
-    names=("road", "building", "vegetation", "sky", "sidewalk", "car", "fence", "pole", "pedestrian", "traffic sign", "cyclist"),
+    names=(
+        "road", "building", "vegetation", "sky", "sidewalk", "car",
+        "fence", "pole", "pedestrian", "traffic sign", "cyclist",
+    ),
     colors=(
         (128, 64, 128), (92, 92, 96), (107, 142, 35), (70, 160, 220), (230, 120, 220), (20, 40, 170),
         (190, 150, 130), (200, 200, 205), (220, 20, 60), (250, 210, 20), (255, 128, 0),

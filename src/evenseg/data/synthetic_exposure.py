@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 from numpy.random import Generator
 
-from evenseg.data.synthetic_light import Dice, Light
-from evenseg.data.synthetic_world import CODE_DEPTH, CODE_GLOWS, CODE_KIND, SUPERSAMPLING, Camera, Canvas, Kind
+from evenseg.data.synthetic_dice import Dice
+from evenseg.data.synthetic_light import Light
+from evenseg.data.synthetic_world import (
+    CODE_DEPTH,
+    CODE_GLOWS,
+    CODE_KIND,
+    SUPERSAMPLING,
+    Camera,
+    Canvas,
+    Kind,
+    ground_code,
+)
 
 # How rough each kind looks: share of brightness that fine and coarse texture may add or take.
 _FINE = np.zeros(256, np.float32)
@@ -19,9 +27,9 @@ for _kind, _fine, _coarse in (
     (Kind.CAR, 0.03, 0.05), (Kind.FENCE, 0.10, 0.10), (Kind.POLE, 0.05, 0.08), (Kind.PEDESTRIAN, 0.08, 0.08),
     (Kind.TRAFFIC_SIGN, 0.03, 0.04), (Kind.CYCLIST, 0.06, 0.08),
 ):  # fmt: skip
-    _FINE[CODE_KIND == _kind] = _fine
-    _COARSE[CODE_KIND == _kind] = _coarse
-_IS_GROUND = np.isin(np.arange(256), [kind * 20 for kind in (Kind.ROAD, Kind.SIDEWALK, Kind.VEGETATION)])
+    _FINE[_kind == CODE_KIND] = _fine
+    _COARSE[_kind == CODE_KIND] = _coarse
+_IS_GROUND = np.isin(np.arange(256), [ground_code(kind) for kind in (Kind.ROAD, Kind.SIDEWALK, Kind.VEGETATION)])
 _SNOW = np.select([CODE_KIND == Kind.SIDEWALK, _IS_GROUND, CODE_KIND == Kind.VEGETATION], [0.9, 0.6, 0.25], 0.0).astype(
     np.float32
 )

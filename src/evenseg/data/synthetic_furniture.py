@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from evenseg.data.synthetic_light import Dice, Light
+from evenseg.data.synthetic_dice import Dice
+from evenseg.data.synthetic_light import Light
 from evenseg.data.synthetic_world import Board, Canvas, Color, Kind, Point, code, shade
 
 _METALS = ((128, 130, 132), (92, 96, 98), (60, 64, 64), (150, 146, 138), (104, 78, 58), (58, 78, 66))

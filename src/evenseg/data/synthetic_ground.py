@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evenseg.data.synthetic_light import Dice, Light
+from evenseg.data.synthetic_dice import Dice
+from evenseg.data.synthetic_light import Light
 from evenseg.data.synthetic_world import Canvas, Kind, code, ground_code, shade
 
 _ASPHALTS = ((112, 112, 114), (96, 96, 100), (128, 124, 120), (84, 86, 92), (138, 126, 116))

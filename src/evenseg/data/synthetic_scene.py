@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from evenseg.data.synthetic_car import draw_car
+from evenseg.data.synthetic_dice import Dice
 from evenseg.data.synthetic_furniture import draw_fence, draw_lamp, draw_pole, draw_sign
 from evenseg.data.synthetic_ground import Street, draw_ground
-from evenseg.data.synthetic_light import Dice, Light, draw_light
+from evenseg.data.synthetic_light import Light, draw_light
+from evenseg.data.synthetic_people import draw_cyclist, draw_pedestrian
 from evenseg.data.synthetic_surroundings import draw_building, draw_hedge, draw_leaves, draw_skyline, draw_tree
-from evenseg.data.synthetic_traffic import draw_car, draw_cyclist, draw_pedestrian
 from evenseg.data.synthetic_world import Camera, Canvas, Color
 
 FAR = 70.0  # metres; where the street ends

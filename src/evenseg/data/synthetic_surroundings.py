@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from evenseg.data.synthetic_light import Dice, Light
+from evenseg.data.synthetic_dice import Dice
+from evenseg.data.synthetic_light import Light
 from evenseg.data.synthetic_world import Canvas, Color, Kind, blend, code, shade
 
 _FACADES = (

@@ -11,9 +11,11 @@ import threading
 import cv2
 import torch
 
+from evenseg.data.allocator import keep_freed_memory
+
 # Workers are forked: they start in milliseconds, inherit the data set unpickled and need no guard
 # in the user's script. The usual danger, locks and thread pools of the parent that do not survive a
-# fork, is kept out: a worker computes nothing with torch and runs OpenCV in its own single thread.
+# fork, is kept out: a worker runs torch and OpenCV in its own single thread and never wakes a pool.
 START_METHOD = "fork" if sys.platform == "linux" else None
 
 
@@ -25,6 +27,7 @@ def start_worker(worker: int) -> None:
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_freed_memory()
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         threading.Thread(target=_obey_parent, daemon=True).start()

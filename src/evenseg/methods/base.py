@@ -72,7 +72,7 @@ class Method(nn.Module):
             component.attach(network)
 
     @final
-    def forward(self, batch: Batch, step: Step) -> StepOutput:
+    def forward(self, batch: Batch, step: Step) -> StepOutput:  # type: ignore[misc]  # nn.Module's is an attribute
         """The only entry: DDP hooks it, and nothing else."""
         return self.training_step(batch, step)
 

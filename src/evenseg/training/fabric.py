@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import cast
-
 import torch
 from lightning_fabric import Fabric
 
@@ -32,7 +30,7 @@ def make_fabric(config: TrainConfig) -> Fabric:
         devices=int(os.environ["LOCAL_WORLD_SIZE"]) if distributed else 1,
         num_nodes=int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"]) if distributed else 1,
         strategy="ddp" if distributed else "auto",
-        precision=cast("str", precision(config.precision, accelerator)),  # type: ignore[arg-type]
+        precision=precision(config.precision, accelerator),  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric

@@ -52,7 +52,7 @@ class Guard:
         """After the optimiser's step: the buffers of before, where the step is bad."""
         for kind, before in zip(self._kinds, self._before, strict=True):
             now = torch.cat([b.reshape(-1) for b in kind])
-            kept = torch.where(bad.bool(), before, now).split([b.numel() for b in kind])
+            kept = torch.split(torch.where(bad.bool(), before, now), [b.numel() for b in kind])
             torch._foreach_copy_(kind, [part.view_as(b) for part, b in zip(kept, kind, strict=True)])
 
     def bad_steps(self) -> list[int]:

@@ -11,7 +11,9 @@ from lightning_fabric import Fabric
 
 from evenseg.config import Config
 from evenseg.data.build import build_data
+from evenseg.data.cache import cache_splits
 from evenseg.data.dataset import DataSplits
+from evenseg.data.memory import user_cache_dir
 from evenseg.errors import InputError
 from evenseg.inference.predict import Protocol
 from evenseg.methods.base import Method
@@ -22,7 +24,7 @@ from evenseg.training.environment import environment
 from evenseg.training.fabric import make_fabric, precision
 from evenseg.training.folder import RunFacts, claim, facts_of, locked, write_json, write_start
 from evenseg.training.trainer import Progress, Stopped, Trainer
-from evenseg.training.validate import Scores, validate
+from evenseg.training.validate import Scores, figures, validate
 
 
 def train(config: Config, output: Path) -> int:
@@ -39,12 +41,10 @@ def train(config: Config, output: Path) -> int:
     cls, protocol = method_class(config), protocol_of(config)
     fabric = make_fabric(config.train)
     _check_batches(config, fabric.world_size, cls.views.unlabeled)
-    splits = build_data(
-        config.data,
-        seed=config.seed,
-        progress=check_progress(fabric.is_global_zero),
-        needs_unlabeled=cls.views.unlabeled,
-    )
+    progress = check_progress(fabric.is_global_zero)
+    splits = build_data(config.data, seed=config.seed, progress=progress, needs_unlabeled=cls.views.unlabeled)
+    if config.data.cache:
+        splits = cache_splits(splits, user_cache_dir() / "images", progress)
     facts = facts_of(splits)
     claim(output, config, splits.split_sha256)
     method = build_method(config, facts.class_frequency, weights=config.network.weights)
@@ -114,8 +114,8 @@ def _result(
     evaluated: dict[str, Scores] = {}
 
     def evaluate(which: str) -> None:
-        for role, scores in validate(method, scored, facts.tail.names, protocol, fabric).items():
-            evaluated[f"{which}_{role}"] = scores
+        by_role = validate(method, scored, facts.tail.names, protocol, fabric)
+        evaluated.update({f"{which}_{role}": scores for role, scores in by_role.items()})
 
     evaluate("last")
     best = trainer.folder / "checkpoints" / "best.ckpt"
@@ -126,11 +126,11 @@ def _result(
         evaluate("best")
         method.load_state_dict(last)
     headline = f"last_{list(method.predictors())[-1]}"
-    figures = evaluated[headline]
+    scores = evaluated[headline]
     top = ("miou", "tail_miou", "head_miou", "per_class_iou", "pixel_accuracy")
     lists = [f"{part} {splits.split_sha256.get(part, '')}" for part in ("labeled", "unlabeled", name)]
     return {
-        **{key: figures[key] for key in top},
+        **{key: scores[key] for key in top},
         "headline": headline,
         "evaluated": evaluated,
         "split": name,
@@ -143,13 +143,7 @@ def summary(result: dict[str, Any]) -> str:
     """One line of a result: ``last_teacher on test: mIoU 38.2 %, tail 6.8 %, head 64.3 %``."""
     if result["miou"] is None:
         return "trained; neither data.val nor data.test was given, so nothing was scored"
-    parts = [f"mIoU {100 * result['miou']:.1f} %"]
-    parts += [
-        f"{part} {100 * result[f'{part}_miou']:.1f} %"
-        for part in ("tail", "head")
-        if result[f"{part}_miou"] is not None
-    ]
-    return f"{result['headline']} on {result['split']}: {', '.join(parts)}"
+    return f"{result['headline']} on {result['split']}: {figures(result)}"
 
 
 def _check_batches(config: Config, ranks: int, unlabeled: bool) -> None:

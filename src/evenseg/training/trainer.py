@@ -17,6 +17,7 @@ from evenseg.data.dataset import DataSplits
 from evenseg.data.loaders import RawBatch, batch_names, build_loader, to_batch
 from evenseg.errors import InputError
 from evenseg.functional import random
+from evenseg.functional.distributed import sum_over_ranks
 from evenseg.inference.predict import Protocol
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
@@ -26,7 +27,7 @@ from evenseg.training.guard import Guard
 from evenseg.training.log import MetricsLog
 from evenseg.training.optim import build_optimizer, learning_rate_factor, set_learning_rate
 from evenseg.training.signals import StopRequest
-from evenseg.training.validate import validate
+from evenseg.training.validate import figures, validate
 from evenseg.types import Step, StepOutput
 
 
@@ -76,9 +77,9 @@ class Trainer:
         self.progress = Progress()
         train = config.train
         if train.channels_last:
-            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            method.to(memory_format=torch.channels_last)
         if train.sync_batchnorm and fabric.world_size > 1:
-            nn.SyncBatchNorm.convert_sync_batchnorm(method)
+            nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
         optimizer = build_optimizer(method.param_groups(), config.optim)
         self.module, self.optimizer = fabric.setup(method, optimizer)
         if train.compile:
@@ -283,18 +284,17 @@ class Trainer:
         if not logging:
             return False
         asked = torch.tensor(float(stop.signal is not None), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(asked, reduce_op="sum") > 0)
+        return bool(sum_over_ranks(asked) > 0)
 
     def _validate(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
         if self.splits.val is None:
             return
         scores = validate(self.method, self.splits.val, self.tail, self.protocol, self.fabric)
         for role, score in scores.items():
-            tail = "" if score["tail_miou"] is None else f", tail {100 * score['tail_miou']:.1f} %"
-            display.say(f"step {done}  val {role}: mIoU {100 * score['miou']:.1f} %{tail}")
+            display.say(f"step {done}  val {role}: {figures(score)}")
             record({"step": done, "split": "val", "network": role, **score})
         headline = list(scores.values())[-1]["miou"]
-        if headline > self.progress.best:
+        if headline is not None and headline > self.progress.best:
             self.progress = self.progress._replace(best=headline, best_step=done)
             if self.fabric.is_global_zero:
                 content = {"method": self.method.state_dict(), "progress": self.progress._asdict()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ from torch import nn
 from evenseg.config import Config
 from evenseg.data.build import build_scored
 from evenseg.errors import InputError
+from evenseg.inference.images import Failure, predict_images
+from evenseg.inference.inputs import expand_inputs
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
 from evenseg.training.build import build_method, protocol_of
@@ -91,3 +93,49 @@ def evaluate_run(
         "tail_classes": list(facts.tail.names),
         "tail_rule": facts.tail.rule,
     }
+
+
+def predict_run(
+    folder: Path,
+    images: Sequence[str],
+    output: Path,
+    *,
+    which: Which = "last",
+    network: str | None = None,
+    configure: Callable[[Config], Config] = lambda config: config,
+    overlay: bool = True,
+    prob: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Failure]:
+    """Predicts image files with one network of a run; needs none of the run's data.
+
+    Args:
+        folder: the run folder.
+        images: files, folders and glob patterns.
+        output: folder to write to.
+        which, network, configure, progress: as in ``evaluate_run``.
+        overlay, prob, overwrite: as in ``inference.images.predict_images``.
+
+    Returns:
+        The images that could not be read; all others are predicted.
+    """
+    stored, facts = read_run(folder)
+    config = configure(stored)
+    sources = expand_inputs(images, exclude=output)
+    _, predictor = predictor_of(load_method(folder, config, facts, which), network)
+    fabric = make_fabric(config.train)
+    return predict_images(
+        predictor.to(fabric.device),
+        sources,
+        output,
+        facts.classes,
+        protocol_of(config),
+        resize=config.data.resize,
+        overlay=overlay,
+        prob=prob,
+        overwrite=overwrite,
+        device=fabric.device,
+        autocast=fabric.autocast,
+        progress=progress,
+    )

@@ -45,3 +45,9 @@ def validate(
 ) -> dict[str, Scores]:
     """Scores by role (``student``, ``teacher``), the headline last."""
     return {role: score(network, dataset, tail, protocol, fabric) for role, network in method.predictors().items()}
+
+
+def figures(scores: Scores) -> str:
+    """``mIoU 38.2 %, tail 6.8 %, head 64.3 %``; what does not occur is left out."""
+    named = {"mIoU": scores["miou"], "tail": scores["tail_miou"], "head": scores["head_miou"]}
+    return ", ".join(f"{name} {100 * value:.1f} %" for name, value in named.items() if value is not None)

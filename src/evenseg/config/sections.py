@@ -1,24 +1,13 @@
-"""The configuration of a run: a schema, its defaults, and overrides from the command line.
-
-Config objects never enter a class below ``training``: constructors take keyword arguments.
-"""
+"""The schema of a configuration: its sections, their keys, defaults and ranges."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from evenseg.errors import InputError
-from evenseg.schema import accepts_bool, fault, nearest, show
-from evenseg.schema.yaml_text import apply_overrides, parse_yaml
+from evenseg.schema import accepts_bool
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -196,139 +185,3 @@ class Config(Section):
 # Keys that change how fast a run goes or how often it is saved, not what it computes: a run may be
 # resumed with other values of them.
 NEUTRAL_KEYS = frozenset({"data.workers", "data.cache", "train.checkpoint_every", "train.tensorboard"})
-
-
-def load_config(path_or_builtin: str, overrides: list[str]) -> Config:
-    """Read a run's configuration.
-
-    Args:
-        path_or_builtin: a YAML file, or the name of a packaged configuration (``packaged_configs``).
-        overrides: ``key=value`` texts, values in YAML; wholes are set before their parts, so that
-            ``method.threshold=0.9`` applies to the method of ``method=fixmatch`` in any order.
-
-    Raises:
-        InputError: no such file or name, broken YAML, an unknown key, a value of a wrong type or
-            out of range.
-    """
-    text, source = _read(path_or_builtin)
-    raw = parse_yaml(text, source)
-    if raw is None:
-        raw = {}
-    if not isinstance(raw, dict):
-        raise InputError(f"{source} holds {show(raw)}; a configuration is a mapping of keys to values")
-    for name, info in Config.model_fields.items():  # a section whose keys are all commented out
-        if raw.get(name, ...) is None and _section(info) is not None:
-            del raw[name]
-    return _validated(raw, overrides, source)
-
-
-def override_config(config: Config, overrides: list[str]) -> Config:
-    """``config`` with ``key=value`` texts applied, with the errors of ``load_config``."""
-    return _validated(config.model_dump(mode="json"), overrides, "")
-
-
-def packaged_configs() -> list[str]:
-    """Names of the configurations that come with evenseg."""
-    folder = resources.files("evenseg") / "configs"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def dump(config: Config) -> str:
-    """The fully resolved configuration as YAML, which ``load_config`` reads back as an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True)
-
-
-def difference(there: Config, here: Config) -> list[str]:
-    """``key: x there, y here`` for every key that makes two configurations different runs."""
-    old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
-    keys = [key for key in {**new, **old} if key not in NEUTRAL_KEYS and old.get(key) != new.get(key)]
-    return [f"{key}: {show(old.get(key))} there, {show(new.get(key))} here" for key in keys]
-
-
-def _read(path_or_builtin: str) -> tuple[str, str]:
-    """Text of a configuration and the name to call it by in messages."""
-    path = Path(path_or_builtin)
-    name = path_or_builtin.removesuffix(".yaml")
-    if not path.is_file() and name in packaged_configs():
-        return (resources.files("evenseg") / "configs" / f"{name}.yaml").read_text(encoding="utf-8"), name
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a configuration; name a YAML file")
-    try:
-        return path.read_text(encoding="utf-8"), str(path)
-    except FileNotFoundError:
-        hint = nearest(name, packaged_configs()) or "; `evenseg list configs` shows the packaged ones"
-        raise InputError(f"{path} is neither a file nor a packaged configuration{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{path} cannot be read: {reason}") from None
-
-
-def _validated(raw: dict[str, Any], overrides: list[str], source: str) -> Config:
-    raw = {"method": Config.model_fields["method"].default, **raw}
-    keys = apply_overrides(raw, overrides)
-    try:
-        return Config.model_validate(raw)
-    except ValidationError as error:
-        faults = {key: line for detail in error.errors() for key, line in [_explain(detail, raw)]}
-    key, line = next(iter(faults.items()))
-    from_file = source and not any(given == key or given.startswith(f"{key}.") for given in keys)
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    raise InputError(f"{source}: {line}{more}" if from_file else line + more)
-
-
-def _explain(detail: ErrorDetails, raw: dict[str, Any]) -> tuple[str, str]:
-    """Key and message of one of pydantic's errors; those inside a value are told of the whole value."""
-    section: type[Section] | None = Config
-    info: FieldInfo | None = None
-    value: Any = raw
-    path: list[str] = []
-    for part in map(str, detail["loc"]):
-        if section is None:
-            break
-        path.append(part)
-        info = section.model_fields.get(part)
-        value = value.get(part) if isinstance(value, dict) else value
-        section = _section(info)
-    key = ".".join(path)
-    if detail["type"] == "value_error":
-        return key, str(detail["ctx"]["error"])
-    if info is None:
-        return key, f"{key} is no key{_nearest_key(key)}"
-    if section is not None:
-        return key, f"{key} must be a mapping of keys to values, not {show(value)}"
-    reason = f": {detail['msg']}" if detail["type"] == "descending" else ""
-    return key, fault(key, info.annotation, info.metadata, value) + reason
-
-
-def _nearest_key(key: str) -> str:
-    """The same word in another section, or similar words in the same section, or similar keys."""
-    known = list(_flat(Config().model_dump()))
-    *section, word = key.split(".")
-    moved = [name for name in known if name.rpartition(".")[2] == word]
-    if moved:
-        return f" (did you mean {' or '.join(moved)}?)"
-    prefix = ".".join([*section, ""]) if section else ""
-    siblings = {name.removeprefix(prefix).split(".")[0]: None for name in known if name.startswith(prefix)}
-    close = nearest(word, siblings)
-    return re.sub(r"(mean | or )", rf"\1{prefix}", close) if close else nearest(key, known)
-
-
-def _section(info: FieldInfo | None) -> type[Section] | None:
-    kind = info.annotation if info else None
-    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to values; a method's short name counts as a mapping with a name."""
-    return dict(_leaves(values, prefix))
-
-
-def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if key == "method" and isinstance(value, str):
-            value = {"name": value}
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{key}.")
-        else:
-            yield key, value

@@ -1,0 +1,51 @@
+"""Small batches and every registered method on a small network."""
+
+from __future__ import annotations
+
+import torch
+
+from evenseg import registry
+from evenseg.functional import random
+from evenseg.methods.base import Method
+from evenseg.networks.base import SegmentationNetwork
+from evenseg.types import Batch, LabeledBatch, Step, UnlabeledBatch
+
+CLASSES = 5
+SIZE = 48
+# every method in the table, and readings of them that take another path
+VARIANTS: dict[str, dict] = {
+    **{name: {"name": name} for name in registry.names("method")},
+    "supervised with a teacher": {"name": "supervised", "ema_decay": 0.9, "supervised_loss": "class_weighted"},
+    "mean_teacher official": {"name": "mean_teacher", "preset": "official", "supervised_loss": "focal"},
+    "mean_teacher strong": {"name": "mean_teacher", "student_view": "strong", "teacher_mode": "eval", "teacher_buffers": "ema"},
+    "cutmix_seg cross-entropy": {"name": "cutmix_seg", "loss": "cross_entropy", "weighting": "confidence", "ramp_steps": 5},
+    "cutmix_seg classmix": {"name": "cutmix_seg", "mixer": "classmix", "weighting": "none", "supervised_loss": "ohem"},
+    "fixmatch with components": {"name": "fixmatch", "threshold": 0.0, "ema_decay": 0.9, "components": [{"name": "threshold", "threshold": 0.2}]},
+}
+
+
+def make_method(spec: dict, *, norm: str = "batch", seed: int = 0) -> Method:
+    torch.manual_seed(seed)
+    network = SegmentationNetwork("unet", "resnet18", num_classes=CLASSES, norm=norm)
+    frequency = torch.tensor([1000, 500, 100, 20, 5])
+    return registry.build("method", spec, network=network, class_frequency=frequency)
+
+
+def make_batch(method: Method, *, size: int = 4, seed: int = 0, unlabeled: bool = True) -> Batch:
+    g = torch.Generator().manual_seed(seed)
+    image = torch.rand(size, 3, SIZE, SIZE, generator=g)
+    label = torch.randint(0, CLASSES, (size, SIZE // 8, SIZE // 8), generator=g)
+    label = label.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    label[0, :8] = 255
+    labeled = LabeledBatch(image, label, torch.arange(size))
+    if not (unlabeled and method.views.unlabeled):
+        return Batch(labeled)
+    weak = torch.rand(size, 3, SIZE, SIZE, generator=g)
+    valid = torch.ones(size, SIZE, SIZE, dtype=torch.bool)
+    valid[1, :, 40:] = False
+    strong = tuple((weak + 0.1 * (view + 1)).clamp(max=1) for view in range(method.views.strong))
+    return Batch(labeled, UnlabeledBatch(weak, strong, valid, torch.arange(size)))
+
+
+def make_step(index: int, *, total: int = 10, slot: int = 0) -> Step:
+    return Step(index, total, random.generator(0, "step", index), 0, slot, slot)

@@ -1,0 +1,175 @@
+"""What every method promises, whatever it does inside."""
+
+import copy
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from evenseg.types import StepOutput
+
+from .conftest import CLASSES, SIZE, VARIANTS, make_batch, make_method, make_step
+
+every_method = pytest.mark.parametrize("spec", VARIANTS.values(), ids=VARIANTS.keys())
+
+
+def train_one_step(method, index, batch):
+    output = method(batch, make_step(index))
+    optimizer = torch.optim.SGD([p for group in method.param_groups() for p in group.parameters], lr=0.1)
+    sum(output.losses.values()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    method.on_step_end(make_step(index))
+    return output
+
+
+@every_method
+def test_losses_are_finite_scalars_and_logs_are_detached(spec):
+    method = make_method(spec)
+    output = method(make_batch(method), make_step(0))
+    assert isinstance(output, StepOutput)
+    assert "supervised" in output.losses
+    assert all(value.shape == () and torch.isfinite(value) for value in output.losses.values())
+    assert all(not value.requires_grad for value in output.log.values())
+
+
+@every_method
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+def test_gradient_reaches_every_trainable_parameter_and_no_other(spec, autocast):
+    method = make_method(spec)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        output = method(make_batch(method), make_step(3))
+    sum(output.losses.values()).backward()
+    grouped = {id(p) for group in method.param_groups() for p in group.parameters}
+    for name, parameter in method.named_parameters():
+        assert parameter.requires_grad == (id(parameter) in grouped), name
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        if parameter.requires_grad:
+            assert torch.isfinite(parameter.grad).all(), name
+    assert sum(float(p.grad.abs().sum()) for p in method.student.parameters() if p.grad is not None) > 0
+
+
+@every_method
+def test_unlabeled_loss_has_a_gradient_of_its_own(spec):
+    method = make_method(spec)
+    batch = make_batch(method)
+    if batch.unlabeled is None:
+        pytest.skip("a purely supervised method")
+    method.__dict__.update({})  # nothing is patched: thresholds must let some pixels through
+    output = method(batch, make_step(9))
+    assert "unsupervised" in output.losses
+    gradients = torch.autograd.grad(
+        output.losses["unsupervised"], [p for p in method.student.parameters() if p.requires_grad], allow_unused=True
+    )
+    reached = [g for g in gradients if g is not None]
+    assert reached  # connected even where the threshold keeps nothing
+
+
+@every_method
+def test_purely_supervised_steps_need_no_unlabeled_images(spec):
+    method = make_method(spec)
+    output = method(make_batch(method, unlabeled=False), make_step(0))
+    assert "unsupervised" not in output.losses
+    sum(output.losses.values()).backward()
+    assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+
+
+@every_method
+def test_state_dict_restores_everything(spec):
+    method = make_method(spec)
+    batch = make_batch(method)
+    for index in range(2):
+        train_one_step(method, index, batch)
+    restored = make_method(spec, seed=1)
+    restored.load_state_dict(method.state_dict())
+    for index in range(2, 4):
+        expected = train_one_step(method, index, batch)
+        got = train_one_step(restored, index, batch)
+        assert {k: v.item() for k, v in got.losses.items()} == {k: v.item() for k, v in expected.losses.items()}
+    for (name, left), right in zip(method.state_dict().items(), restored.state_dict().values(), strict=True):
+        assert torch.equal(left, right), name
+
+
+@every_method
+def test_all_memory_is_float32_or_integer_and_in_the_state_dict(spec):
+    method = make_method(spec)
+    state = method.state_dict()
+    for name, value in state.items():
+        assert value.dtype == torch.float32 or not value.is_floating_point(), name
+    assert {name for name, _ in method.named_parameters()} <= set(state)
+
+
+@every_method
+def test_predictors_map_images_to_logits(spec):
+    method = make_method(spec).eval()
+    image = torch.rand(2, 3, SIZE + 1, SIZE - 7)
+    roles = method.predictors()
+    assert list(roles)[0] == "student"
+    assert (method.teacher is not None) == ("teacher" in roles)
+    with torch.no_grad():
+        for network in roles.values():
+            assert network(image).shape == (2, CLASSES, SIZE + 1, SIZE - 7)
+        assert torch.equal(method.predictor()(image), list(roles.values())[-1](image))
+
+
+@every_method
+def test_teacher_is_the_average_and_takes_no_gradient(spec):
+    method = make_method(spec)
+    if method.teacher is None:
+        pytest.skip("no teacher")
+    batch = make_batch(method)
+    train_one_step(method, 0, batch)
+    before = copy.deepcopy(method.teacher.network)
+    train_one_step(method, 1, batch)
+    decay = min(1 - 1 / 2, method.teacher.decay)
+    for (name, now), old, student in zip(
+        method.teacher.network.named_parameters(), before.parameters(), method.student.parameters(), strict=True
+    ):
+        assert not now.requires_grad
+        torch.testing.assert_close(now, decay * old + (1 - decay) * student, msg=name)
+
+
+@every_method
+def test_pseudo_target_is_a_distribution_without_gradient(spec):
+    method = make_method(spec).eval()
+    target = method.pseudo_target(torch.rand(2, 3, SIZE, SIZE), make_step(0))
+    torch.testing.assert_close(target.prob.sum(1), torch.ones(2, SIZE, SIZE))
+    assert not target.prob.requires_grad
+    assert target.weight.shape == (2, SIZE, SIZE)
+    assert (target.weight >= 0).all()
+
+
+class CountHostReads(TorchDispatchMode):
+    """Counts the operations that would make a GPU's host wait: reading a value, sizes that depend on data."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "is_nonzero", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.__name__.split(".")[0]
+        boolean_index = name == "index" and any(t is not None and t.dtype == torch.bool for t in args[1])
+        if name in self.WAITING or boolean_index:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@every_method
+def test_a_step_never_waits_for_the_device(spec):
+    method = make_method(spec)
+    batch = make_batch(method)
+    train_one_step(method, 0, batch)
+    with CountHostReads() as counted:
+        output = method(batch, make_step(1))
+        sum(output.losses.values()).backward()
+        method.on_step_end(make_step(1))
+    assert counted.found == []
+
+
+def test_the_counter_of_host_reads_counts():
+    with CountHostReads() as counted:
+        value = torch.rand(3)
+        value[value > 0.5].sum().item()
+    assert len(counted.found) >= 2
