@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pictures import tile_sheet
+from PIL import Image
 
 from evenseg.data.synthetic import CLASSES, render
 

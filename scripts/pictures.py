@@ -41,9 +41,10 @@ def _draw_legend(
     draw: ImageDraw.ImageDraw, width: int, top: int, names: Sequence[str], colors: Sequence[tuple[int, int, int]]
 ) -> None:
     """A colour patch and a name per class, in one line as wide as the sheet."""
-    font = ImageFont.load_default(15)
-    while sum(font.getlength(name) + 34 for name in names) > width and font.size > 6:
-        font = ImageFont.load_default(font.size - 1)
+    size = 15
+    while sum(ImageFont.load_default(size).getlength(name) + 34 for name in names) > width and size > 6:
+        size -= 1
+    font = ImageFont.load_default(size)
     widths = [font.getlength(name) + 22 for name in names]
     gap = (width - 2 * GAP - sum(widths)) / max(len(names) - 1, 1)
     left: float = GAP

@@ -155,9 +155,9 @@ def test_train_evaluate_predict(folder: Folder, cli: Cli, tmp_path: Path) -> Non
     assert json.loads(scores.read_text())["network"] == "last_teacher"
     assert json.loads(scores.read_text())["miou"] == json.loads((run / "result.json").read_text())["miou"]
 
-    broken = tmp_path / "broken.png"
+    broken = folder.root / "images" / "broken.png"
     broken.write_bytes(folder.image(7).read_bytes()[:200])
-    predicted = cli("predict", run, folder.root / "images", broken, "--output", out, "--no-overlay", "--probabilities")
+    predicted = cli("predict", run, folder.root / "images", "--output", out, "--no-overlay", "--probabilities")
     assert predicted.code == 1
     assert predicted.err.startswith("evenseg: error: 1 image not predicted: ")
     assert str(broken) in predicted.err
@@ -171,6 +171,9 @@ def test_train_evaluate_predict(folder: Folder, cli: Cli, tmp_path: Path) -> Non
         assert label.size == (48, 40)
         assert np.array(label).max() <= 2
     assert cli("predict", run, folder.image(8), "--output", tmp_path / "one", "evaluate.mode=sliding").code == 0
-    assert cli("predict", run, folder.root / "images", "--output", out).code == 2
+    again = cli("predict", run, folder.root / "images", "--output", out)
+    assert again.code == 2
+    assert f"{labels[0]}: exists already; add --overwrite" in again.err
+    broken.unlink()
     assert cli("predict", run, folder.root / "images", "--output", out, "--overwrite").code == 0
     assert len(list((out / "overlays").rglob("*.jpg"))) == 10

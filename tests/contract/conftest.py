@@ -17,10 +17,25 @@ VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},
     "supervised with a teacher": {"name": "supervised", "ema_decay": 0.9, "supervised_loss": "class_weighted"},
     "mean_teacher official": {"name": "mean_teacher", "preset": "official", "supervised_loss": "focal"},
-    "mean_teacher strong": {"name": "mean_teacher", "student_view": "strong", "teacher_mode": "eval", "teacher_buffers": "ema"},
-    "cutmix_seg cross-entropy": {"name": "cutmix_seg", "loss": "cross_entropy", "weighting": "confidence", "ramp_steps": 5},
+    "mean_teacher strong": {
+        "name": "mean_teacher",
+        "student_view": "strong",
+        "teacher_mode": "eval",
+        "teacher_buffers": "ema",
+    },
+    "cutmix_seg cross-entropy": {
+        "name": "cutmix_seg",
+        "loss": "cross_entropy",
+        "weighting": "confidence",
+        "ramp_steps": 5,
+    },
     "cutmix_seg classmix": {"name": "cutmix_seg", "mixer": "classmix", "weighting": "none", "supervised_loss": "ohem"},
-    "fixmatch with components": {"name": "fixmatch", "threshold": 0.0, "ema_decay": 0.9, "components": [{"name": "threshold", "threshold": 0.2}]},
+    "fixmatch with components": {
+        "name": "fixmatch",
+        "threshold": 0.0,
+        "ema_decay": 0.9,
+        "components": [{"name": "threshold", "threshold": 0.2}],
+    },
 }
 
 

@@ -60,8 +60,6 @@ def test_half_of_the_classes_are_chosen():
     assert chosen_ever.all()
 
 
-@pytest.mark.parametrize(
-    ("batch", "partners"), [(1, [0]), (2, [1, 0]), (4, [1, 0, 3, 2]), (5, [1, 0, 3, 2, 3])]
-)
+@pytest.mark.parametrize(("batch", "partners"), [(1, [0]), (2, [1, 0]), (4, [1, 0, 3, 2]), (5, [1, 0, 3, 2, 3])])
 def test_neighbours(batch, partners):
     assert mixing.neighbour(batch).tolist() == partners

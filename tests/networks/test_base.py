@@ -14,10 +14,10 @@ from evenseg.errors import InputError
 from evenseg.networks import SegmentationNetwork, architecture_names
 
 VIT = "tu-vit_tiny_patch16_224"
-SMALL = "tu-mobilenetv3_small_050"
+SMALL = "tu-test_efficientnet"
 
 
-def make(architecture: str = "fpn", encoder: str = "resnet18", **options) -> SegmentationNetwork:
+def make(architecture: str = "fpn", encoder: str = SMALL, **options) -> SegmentationNetwork:
     torch.manual_seed(0)
     return SegmentationNetwork(architecture, encoder, **{"num_classes": 5, **options})
 
@@ -90,7 +90,7 @@ def test_patches_that_are_no_power_of_two():
 
 
 def test_normalisation_is_saved_and_the_low_feature_has_stride_four():
-    network = make("fpn", "tu-convnext_atto")
+    network = make("fpn", "tu-test_convnext")
     assert {"scale", "shift"} <= network.state_dict().keys()
     output = network(torch.rand(2, 3, 64, 96))
     assert output.features["low"].shape[-2:] == (16, 24)
@@ -123,7 +123,7 @@ def test_the_auxiliary_head_serves_training_only():
     assert network.eval()(torch.rand(2, 3, 32, 32)).heads == {}
 
 
-@pytest.mark.parametrize(("architecture", "encoder"), [("upernet", "resnet18"), ("fpn", "efficientnet-b0")])
+@pytest.mark.parametrize(("architecture", "encoder"), [("upernet", SMALL), ("fpn", "efficientnet-b0")])
 def test_every_trainable_parameter_is_in_exactly_one_group(architecture, encoder):
     network = make(architecture, encoder, auxiliary=True)
     network.add_head("extra", nn.Conv2d(network.channels["decoder"], 2, 1))

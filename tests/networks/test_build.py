@@ -64,15 +64,13 @@ def test_other_combinations_that_do_not_exist():
     ],
 )
 def test_output_stride(architecture, requested, stride):
-    network = SegmentationNetwork(
-        architecture, "tu-mobilenetv3_small_050", num_classes=3, output_stride=requested
-    ).eval()
+    network = SegmentationNetwork(architecture, "tu-test_efficientnet", num_classes=3, output_stride=requested).eval()
     assert network(torch.rand(1, 3, 256, 256)).features["high"].shape[-1] == 256 // stride
 
 
 def test_atrous_rates_follow_the_output_stride():
     for stride, rates in ((16, {6, 12, 18}), (8, {12, 24, 36})):
-        network = SegmentationNetwork("deeplabv3plus", "tu-mobilenetv3_small_050", num_classes=3, output_stride=stride)
+        network = SegmentationNetwork("deeplabv3plus", "tu-test_efficientnet", num_classes=3, output_stride=stride)
         dilations = {m.dilation[0] for m in network.decoder.modules() if isinstance(m, torch.nn.Conv2d)}
         assert rates <= dilations <= rates | {1}
 

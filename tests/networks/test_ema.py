@@ -120,7 +120,7 @@ def test_state_dict_round_trip_and_copies():
 
 
 def test_heads_belong_before_the_teacher():
-    network = SegmentationNetwork("fpn", "resnet18", num_classes=3)
+    network = SegmentationNetwork("fpn", "tu-test_efficientnet", num_classes=3)
     network.add_head("early", nn.Conv2d(network.channels["decoder"], 2, 1))
     teacher = EMATeacher(network)
     teacher.update(network, 0)
@@ -135,7 +135,7 @@ def test_heads_belong_before_the_teacher():
 
 
 def test_frozen_batch_norm_stays_frozen_in_a_training_teacher():
-    network = SegmentationNetwork("fpn", "resnet18", num_classes=3, norm="frozen")
+    network = SegmentationNetwork("fpn", "tu-test_efficientnet", num_classes=3, norm="frozen")
     teacher = EMATeacher(network, mode="train").train()
     before = [buffer.clone() for buffer in teacher.buffers()]
     teacher(torch.rand(2, 3, 32, 32))

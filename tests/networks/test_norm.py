@@ -14,7 +14,7 @@ def statistics(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer.clone() for name, buffer in network.named_buffers()}
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-mobilenetv3_small_050"])  # timm fuses norm and activation
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-test_efficientnet"])  # timm fuses norm and activation
 def test_frozen_statistics_stay_under_train_and_scale_is_learned(encoder):
     network = SegmentationNetwork("deeplabv3plus", encoder, num_classes=3, norm="frozen")
     parent = nn.ModuleList([network])
@@ -37,7 +37,7 @@ def test_frozen_statistics_stay_under_train_and_scale_is_learned(encoder):
 def test_frozen_passes_are_independent_of_the_rest_of_the_batch():
     torch.manual_seed(0)
     for norm in ("frozen", "group"):
-        network = SegmentationNetwork("fpn", "resnet18", num_classes=3, norm=norm)
+        network = SegmentationNetwork("fpn", "tu-test_efficientnet", num_classes=3, norm=norm)
         for module in network.modules():
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.p = 0.0
@@ -45,7 +45,7 @@ def test_frozen_passes_are_independent_of_the_rest_of_the_batch():
         torch.testing.assert_close(network(image).logits[:1], network(image[:1]).logits, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-mobilenetv3_small_050"])
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-test_efficientnet"])
 def test_group_norm_leaves_no_batch_norm(encoder):
     network = SegmentationNetwork("upernet", encoder, num_classes=3, norm="group", auxiliary=True)
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
@@ -73,3 +73,13 @@ def test_group_count_divides_and_leaves_two_channels():
         assert channels % groups == 0
         assert groups == 1 or channels // groups >= 2
     assert [group_count(channels) for channels in (1, 3, 24, 32, 48, 64, 304, 2048)] == [1, 1, 8, 16, 16, 32, 16, 32]
+
+
+def test_frozen_statistics_survive_the_conversion_to_sync_batch_norm():
+    network = SegmentationNetwork("fpn", "tu-test_resnet", num_classes=3, norm="frozen")
+    before = network.eval()(torch.ones(1, 3, 32, 32)).logits
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(network).train()
+    norms = [m for m in converted.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    torch.testing.assert_close(converted.eval()(torch.ones(1, 3, 32, 32)).logits, before)

@@ -46,7 +46,7 @@ def predict(
     if not images:
         raise InputError("no images to predict; name images, folders or globs before the key=value pairs")
     from evenseg.cli.progress import progress_bar
-    from evenseg.training.predict import predict_run
+    from evenseg.training.use import predict_run
 
     with progress_bar("predict") as progress:
         failures = predict_run(

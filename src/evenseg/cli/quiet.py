@@ -13,7 +13,7 @@ def silence_libraries() -> None:
 
     Called before the libraries are imported; worker processes inherit it through the environment.
     """
-    if sys.warnoptions:
+    if sys.warnoptions and os.environ.get("PYTHONWARNINGS") != "ignore":  # our own mark is no request
         return
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)

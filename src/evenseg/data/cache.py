@@ -9,9 +9,11 @@ and processes that build at the same time write the same bytes.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import random
 import shutil
+import struct
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +30,8 @@ from evenseg.data.image_io import read_size
 from evenseg.data.resize import resized_shape
 from evenseg.errors import InputError
 
+_HEADER = struct.Struct("<4I")  # height, width, channels (0: none), bytes per value; then the pixels
+_DTYPES: dict[int, np.dtype] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}
 _VERSION = 1  # raise when decoding or resizing changes its results
 _ABANDONED = 3600.0  # seconds after which a temporary file is taken to be a killed process's
 
@@ -86,7 +90,7 @@ class CachedDataset:
             meaning,
         )
         name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-        return self.folder / name[:2] / f"{name}.npy"
+        return self.folder / name[:2] / f"{name}.raw"
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -178,13 +182,14 @@ def _make_room(folder: Path, needed: int) -> None:
 
 
 def _write(file: Path, pixels: np.ndarray) -> None:
-    """Write a file in one piece or not at all."""
+    """Write a file, header and pixels, in one piece or not at all."""
     temporary = None
     try:
         file.parent.mkdir(exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:
-            np.save(stream, pixels)
+            stream.write(_HEADER.pack(*pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 0, pixels.itemsize))
+            stream.write(np.ascontiguousarray(pixels).data)
         os.replace(temporary, file)
     except OSError as error:
         if temporary is not None:
@@ -203,7 +208,11 @@ def _load(file: Path | None) -> np.ndarray | None:
     if file is None:
         return None
     try:
-        pixels: np.ndarray = np.load(file, mmap_mode="c").view(np.ndarray)
-    except (OSError, ValueError, EOFError):
+        with open(file, "rb") as stream:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        height, width, channels, depth = _HEADER.unpack_from(mapped)
+        shape = (height, width, channels) if channels else (height, width)
+        pixels: np.ndarray = np.frombuffer(mapped, _DTYPES[depth], offset=_HEADER.size).reshape(shape)
+    except (OSError, ValueError, KeyError, struct.error):
         return None
     return pixels

@@ -7,8 +7,11 @@ starts in the middle.
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -47,7 +50,8 @@ class StepLoader(Iterator[tuple[int, int, RawBatch]]):
     """
 
     def __init__(self, batches: MicroBatches, positions: Sampler[Position], *, workers: int, pin_memory: bool) -> None:
-        with warnings.catch_warnings():
+        self._workers = workers
+        with warnings.catch_warnings(), _own_child_handler():
             # of more workers than cores, which is the user's choice, and of forks, see workers.START_METHOD
             warnings.filterwarnings("ignore", message=".*(worker processes|multi-threaded.*fork)")
             loader = DataLoader(
@@ -71,8 +75,9 @@ class StepLoader(Iterator[tuple[int, int, RawBatch]]):
         except StopIteration:
             self.close()
             raise
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, EOFError, OSError) as error:
+            # a dead worker is noticed by torch, or by its batches that cannot be fetched any more
+            if not self._workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
                 raise
             raise InputError(
                 "data.workers: a loading process was killed, most likely for want of memory "
@@ -82,6 +87,22 @@ class StepLoader(Iterator[tuple[int, int, RawBatch]]):
     def close(self) -> None:
         """End the worker processes."""
         self._batches = None  # the iterator stops its workers when it goes
+
+
+@contextmanager
+def _own_child_handler() -> Iterator[None]:
+    """Undo that torch handles SIGCHLD: when a worker dies, it would raise anywhere, in the midst of saving too.
+
+    Without it ``__next__`` finds out, within seconds.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if handler is None else handler)
 
 
 def _as_is(item: object) -> object:

@@ -71,8 +71,8 @@ class Method(nn.Module):
         for component in components:
             component.attach(network)
 
-    @final
-    def forward(self, batch: Batch, step: Step) -> StepOutput:  # type: ignore[misc]  # nn.Module's is an attribute
+    @final  # type: ignore[misc]  # nn.Module declares forward as an attribute
+    def forward(self, batch: Batch, step: Step) -> StepOutput:
         """The only entry: DDP hooks it, and nothing else."""
         return self.training_step(batch, step)
 

@@ -126,7 +126,7 @@ def _best_match(found: dict[str, Tensor], state: dict[str, Tensor]) -> tuple[str
         wrapping = match[1].lower()
         return agreeing[match], "teacher" in wrapping or "ema" in wrapping, -len(wrapping)
 
-    return max(agreeing, key=rank, default=("encoder.", ""))
+    return max(agreeing, key=rank, default=(parts[-1], ""))
 
 
 def _some(names: list[str], limit: int = 3) -> str:

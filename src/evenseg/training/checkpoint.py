@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -13,8 +15,8 @@ from evenseg.errors import InputError
 FORMAT = 1
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Calls ``write(temporary_path)``, flushes to disk and renames; on failure the old file survives.
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Calls ``write(file)`` on a temporary file, flushes it to disk and renames it; on failure the old file survives.
 
     Raises:
         InputError: the disk is full or the folder cannot be written.
@@ -22,13 +24,17 @@ def write_atomically(path: Path, write: Any) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with open(temporary, "rb+") as file:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # torch reports a failed write as a RuntimeError raised while the OSError is handled
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error).splitlines()[0]
         raise InputError(
             f"{path}: cannot be written ({reason}); mend that and run the same command to resume"
         ) from None
@@ -36,12 +42,12 @@ def write_atomically(path: Path, write: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """A text file, written atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Saves tensors and plain values; see ``write_atomically``."""
-    write_atomically(path, lambda temporary: torch.save({"format": FORMAT, **content}, temporary))
+    write_atomically(path, lambda file: torch.save({"format": FORMAT, **content}, file))
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def facts_of(splits: DataSplits) -> RunFacts:
     return RunFacts(splits.classes, splits.class_frequency, tail)
 
 
-def claim(folder: Path, config: Config, split_sha256: dict[str, str]) -> None:
+def claim(folder: Path, config: Config, lists: dict[str, list[str]]) -> None:
     """Checks that ``folder`` is new, empty, or a run of this configuration and these lists; writes nothing.
 
     Raises:
@@ -56,13 +56,11 @@ def claim(folder: Path, config: Config, split_sha256: dict[str, str]) -> None:
         raise InputError(
             f"{folder}: holds a run of another configuration: {'; '.join(changes[:3])}{more}; choose another --output"
         )
-    environment = folder / "environment.json"
-    if environment.exists():
-        before = json.loads(environment.read_text(encoding="utf-8")).get("split_sha256", {})
-        changed = [name for name in split_sha256 if before.get(name) != split_sha256[name]]
-        if changed:
+    for name, lines in lists.items():
+        path = folder / "lists" / f"{name}.txt"
+        if not path.exists() or path.read_text(encoding="utf-8").splitlines() != lines:
             raise InputError(
-                f"{folder}: the {' and '.join(changed)} list has changed since this run began; "
+                f"{folder}: the {name} list has changed since this run began (it had {path.name} in {path.parent}); "
                 "restore it, or choose another --output"
             )
 

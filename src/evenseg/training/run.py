@@ -46,7 +46,7 @@ def train(config: Config, output: Path) -> int:
     if config.data.cache:
         splits = cache_splits(splits, user_cache_dir() / "images", progress)
     facts = facts_of(splits)
-    claim(output, config, splits.split_sha256)
+    claim(output, config, splits.lists)
     method = build_method(config, facts.class_frequency, weights=config.network.weights)
     fabric.barrier()  # all have looked before the first one writes
     if not fabric.is_global_zero:

@@ -17,7 +17,7 @@ from evenseg.data.dataset import DataSplits
 from evenseg.data.loaders import RawBatch, batch_names, build_loader, to_batch
 from evenseg.errors import InputError
 from evenseg.functional import random
-from evenseg.functional.distributed import sum_over_ranks
+from evenseg.functional.distributed import sum_over_ranks, world_size
 from evenseg.inference.predict import Protocol
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
@@ -342,7 +342,9 @@ class _Meter:
     def means(self) -> dict[str, float]:
         if not self._sums:
             return {}
-        sums = torch.stack(list(self._sums.values())).tolist()  # the one wait for the device
+        # a loss of a rank is in the form whose mean over ranks is the loss of the global batch
+        mean_over_ranks = sum_over_ranks(torch.stack(list(self._sums.values()))) / world_size()
+        sums = mean_over_ranks.tolist()  # the one wait for the device
         means = {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
         self._sums, self._counts = {}, {}
         return means

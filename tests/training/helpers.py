@@ -1,0 +1,86 @@
+"""Small runs through the command line, in this process or in one that can be killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from evenseg.cli import main
+
+SMALL = [
+    "data.dataset=synthetic",
+    "data.size=[64,64]",
+    "data.crop=[48,48]",
+    "data.train_images=20",
+    "data.labeled=8",
+    "data.val_images=2",
+    "data.test_images=2",
+    "data.workers=2",
+    "network.architecture=unet",
+    "network.encoder=resnet18",
+    "train.labeled_batch=2",
+    "train.unlabeled_batch=2",
+    "train.log_every=1",
+    "train.checkpoint_every=3",
+    "train.validate_every=4",
+    "train.accelerator=cpu",
+]
+
+
+def config_file(folder: Path) -> Path:
+    path = folder / "small.yaml"
+    path.write_text("seed: 3\n")
+    return path
+
+
+def train(folder: Path, output: Path, *overrides: str) -> int:
+    """``evenseg train`` in this process."""
+    return main(["train", str(config_file(folder)), "--output", str(output), *SMALL, *overrides])
+
+
+def start(folder: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
+    """``evenseg train`` in a process of its own, whose standard output can be followed."""
+    command = [sys.executable, "-m", "evenseg", "train", str(config_file(folder)), "--output", str(output)]
+    return subprocess.Popen(
+        [*command, *SMALL, *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def follow_to(process: subprocess.Popen[str], step: int) -> None:
+    """Reads the output until ``step`` has been reported."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith(f"step {step}/"):
+            return
+    raise AssertionError(f"ended before step {step}: {''.join(seen)} {process.stderr.read()}")
+
+
+def checkpoint(run: Path, name: str = "last") -> dict:
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def assert_equal(left: object, right: object, path: str = "") -> None:
+    """Bitwise equality of nested dictionaries, lists and tensors."""
+    assert type(left) is type(right), path
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), path
+        for key in left:
+            assert_equal(left[key], right[key], f"{path}/{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), path
+        for index, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_equal(a, b, f"{path}/{index}")
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), path
+    else:
+        assert left == right, path
