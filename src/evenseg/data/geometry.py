@@ -169,7 +169,9 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     # three times as fast as OpenCV's INTER_AREA; a copy, as torch wants its pixels side by side and writable
     planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    return cv2.merge(list(F.interpolate(planes, size=size, mode="bilinear", antialias=True)[0].numpy()))
+    shrunk = F.interpolate(planes, size=size, mode="bilinear", antialias=True)[0]
+    merged: np.ndarray = cv2.merge([plane.numpy() for plane in shrunk])
+    return merged
 
 
 def _pad(values: np.ndarray, place: _Place, canvas: tuple[int, int], padding: tuple[int, ...]) -> np.ndarray:

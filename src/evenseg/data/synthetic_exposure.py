@@ -33,7 +33,6 @@ _IS_GROUND = np.isin(np.arange(256), [ground_code(kind) for kind in (Kind.ROAD, 
 _SNOW = np.select([CODE_KIND == Kind.SIDEWALK, _IS_GROUND, CODE_KIND == Kind.VEGETATION], [0.9, 0.6, 0.25], 0.0).astype(
     np.float32
 )
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def expose(
@@ -71,21 +70,16 @@ def expose(
 
 def _noise(noise: Generator, height: int, width: int, cells: int) -> np.ndarray:
     """Smooth noise in about [-1, 1], (H, W) float32, with ``cells`` bumps from top to bottom."""
-    across = max(round(cells * width / height), 1)
-    return cv2.resize(_lattice(noise, cells + 1, across + 1), (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def _lattice(noise: Generator, rows: int, columns: int) -> np.ndarray:
-    # drawn for the widest format and then cut, so that a wider image continues the same noise
-    return noise.random((columns, rows), np.float32).T * 2 - 1
+    lattice = noise.random((cells + 1, max(round(cells * width / height), 1) + 1), np.float32) * 2 - 1
+    return cv2.resize(lattice, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _texture(
     camera: Camera, codes: np.ndarray, ground: np.ndarray, height: int, width: int, noise: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coarse noise and the brightness of every pixel; textures of the ground lie in perspective."""
-    fine, coarse = _noise(noise, height, width, 60), _noise(noise, height, width, 10)
     tile = noise.random((64, 64), np.float32) * 2 - 1
+    fine, coarse = _noise(noise, height, width, 60), _noise(noise, height, width, 10)
     rows = (np.arange(height, dtype=np.float32) + 0.5) / height
     columns = ((np.arange(width, dtype=np.float32) + 0.5) - width / 2) / height
     z = camera.row_depth(rows)[:, None]
@@ -183,7 +177,7 @@ def _fall(picture: np.ndarray, light: Light, dice: Dice) -> None:
 def _develop(picture: np.ndarray, light: Light, dice: Dice, noise: Generator) -> np.ndarray:
     """Saturation, exposure, vignette, blur, noise: (H, W, 3) uint8."""
     height, width = picture.shape[:2]
-    grey = (picture @ _GREY)[..., None]
+    grey = 0.3 * picture[..., :1] + 0.59 * picture[..., 1:2] + 0.11 * picture[..., 2:]
     picture = grey + (picture - grey) * np.float32(light.weather.saturation * dice.between(0.8, 1.15))
     picture *= np.array(light.gain, np.float32)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]

@@ -19,16 +19,25 @@ FAR = 70.0  # metres; where the street ends
 SIDES = (-1, 1)
 
 
-class Item(NamedTuple):
-    """Something to draw, at a distance.
+class Extent(NamedTuple):
+    """The room of a thing that stands alone, in metres.
 
-    extent: middle, half width and height in metres of a thing that stands alone: it throws a
-    shadow, and is left out where the camera does not see it.
+    x: its middle. reach: how far from it the thing shows on either side; it is left out where the
+    camera does not see that. foot: half width of its shadow.
     """
+
+    x: float
+    reach: float
+    foot: float
+    height: float
+
+
+class Item(NamedTuple):
+    """Something to draw, at a distance."""
 
     depth: float
     draw: Callable[[Canvas], object]
-    extent: tuple[float, float, float] | None = None
+    extent: Extent | None = None
 
 
 class Scene(NamedTuple):
@@ -46,19 +55,10 @@ class Scene(NamedTuple):
         own = dice.fork()
         self.items.append(Item(depth, lambda canvas: draw(canvas, own, self.light, *arguments, **options)))
 
-    def put(
-        self,
-        x: float,
-        z: float,
-        half: float,
-        height: float,
-        draw: Callable[..., object],
-        dice: Dice,
-        *arguments: object,
-    ) -> None:
-        """Something that stands alone at (x, z); ``draw`` is called with (canvas, dice, light, x, z, *arguments)."""
+    def put(self, z: float, extent: Extent, draw: Callable[..., object], dice: Dice, *arguments: object) -> None:
+        """Something that stands alone; ``draw`` is called with (canvas, dice, light, x, z, *arguments)."""
         own = dice.fork()
-        self.items.append(Item(z, lambda canvas: draw(canvas, own, self.light, x, z, *arguments), (x, half, height)))
+        self.items.append(Item(z, lambda canvas: draw(canvas, own, self.light, extent.x, z, *arguments), extent))
 
     def in_view(self, x: float, z: float) -> bool:
         """Whether (x, z) lies well inside a picture of usual format: where rare things should stand."""
@@ -91,9 +91,8 @@ def draw_scene(
     draw_skyline(canvas, dice.fork(), light, scene.leaves, rural)
     for item in sorted(scene.items, key=lambda item: -item.depth):
         if item.extent:
-            _cast_shadow(canvas, light, item.depth, *item.extent)
-            x, half, tall = item.extent
-            if not canvas.sees(x, item.depth, half, tall):
+            _cast_shadow(canvas, light, item.depth, item.extent)
+            if not canvas.sees(item.extent.x, item.depth, item.extent.reach, item.extent.height):
                 continue
         item.draw(canvas)
     return canvas, light, scene.lamps
@@ -139,7 +138,7 @@ def _avenues(scene: Scene, dice: Dice) -> None:
 
 def _tree(scene: Scene, dice: Dice, x: float, z: float) -> None:
     size = dice.between(3.5, 8.5) if dice.chance(0.8) else dice.between(1.0, 2.0)
-    scene.put(x, z, 0.45 * size, size, draw_tree, dice, scene.leaves, size)
+    scene.put(z, Extent(x, 0.45 * size, 0.22 * size, size), draw_tree, dice, scene.leaves, size)
 
 
 def _furniture(scene: Scene, dice: Dice) -> None:
@@ -149,10 +148,11 @@ def _furniture(scene: Scene, dice: Dice) -> None:
         z, gap = dice.between(6.0, 16.0), dice.between(14.0, 24.0)
         if dice.chance(0.4):
             while z < 60.0:
-                scene.put(kerb + side * 0.45, z, 2.2, 6.0, draw_lamp, dice, side, scene.lamps)
+                scene.put(z, Extent(kerb + side * 0.45, 12.0, 0.12, 6.0), draw_lamp, dice, side, scene.lamps)
                 z += gap
         for _ in range(dice.pick((0, 0, 1, 1, 2))):
-            scene.put(kerb + side * dice.between(0.3, 1.2), dice.between(5.0, 25.0), 0.9, 6.0, draw_pole, dice)
+            extent = Extent(kerb + side * dice.between(0.3, 1.2), 0.9, 0.15, 6.0)
+            scene.put(dice.between(5.0, 25.0), extent, draw_pole, dice)
         if dice.chance(0.1):
             near = dice.between(3.0, 12.0)
             scene.add(near, draw_fence, dice, kerb + side * 0.25, near, near + dice.between(4.0, 10.0), side)
@@ -164,7 +164,7 @@ def _signs(scene: Scene, dice: Dice) -> None:
             side = 1 if dice.chance(0.7) else -1
             x, z = scene.street.kerb(side) + side * dice.between(0.2, 1.4), dice.between(5.0, 13.0)
             if scene.in_view(x, z):
-                scene.put(x, z, 0.5, 2.8, draw_sign, dice)
+                scene.put(z, Extent(x, 0.7, 0.3, 2.8), draw_sign, dice)
                 return
 
 
@@ -173,7 +173,7 @@ def _cars(scene: Scene, dice: Dice) -> None:
     half_road = scene.street.half_road
 
     def car(x: float, z: float, yaw: float) -> None:
-        scene.put(x, z, 2.6, 1.5, draw_car, dice, yaw)
+        scene.put(z, Extent(x, 2.6, 1.1, 1.5), draw_car, dice, yaw)
 
     for side in SIDES:
         along = 0.0 if side > 0 else math.pi
@@ -203,7 +203,7 @@ def _people(scene: Scene, dice: Dice) -> None:
             )
             x, z = on_road if dice.chance(0.2) else on_walk, dice.between(4.5, 16.0)
             if scene.in_view(x, z) or dice.chance(0.3):
-                scene.put(x, z, 0.5, 1.7, draw_pedestrian, dice)
+                scene.put(z, Extent(x, 0.7, 0.24, 1.7), draw_pedestrian, dice)
     if dice.chance(0.12):
         crossing, side = dice.chance(0.5), dice.pick(SIDES)
         x = (
@@ -211,7 +211,7 @@ def _people(scene: Scene, dice: Dice) -> None:
             if crossing
             else side * street.half_road * dice.between(0.3, 0.95)
         )
-        scene.put(x, dice.between(5.5, 13.0), 0.95, 1.6, draw_cyclist, dice, crossing)
+        scene.put(dice.between(5.5, 13.0), Extent(x, 0.95, 0.4, 1.6), draw_cyclist, dice, crossing)
 
 
 def _cast_wall_shadow(canvas: Canvas, _: Dice, light: Light, x: float, near: float, far: float, height: float) -> None:
@@ -220,10 +220,10 @@ def _cast_wall_shadow(canvas: Canvas, _: Dice, light: Light, x: float, near: flo
     canvas.cast([(x, 0.0, near), (x, 0.0, far), (x + across, 0.0, far + along), (x + across, 0.0, near + along)])
 
 
-def _cast_shadow(canvas: Canvas, light: Light, z: float, x: float, half: float, height: float) -> None:
+def _cast_shadow(canvas: Canvas, light: Light, z: float, extent: Extent) -> None:
     """The dark patch under a thing, and the shadow it throws away from the sun."""
-    half *= 0.5
-    canvas.cast([(x - half, 0.0, z), (x + half, 0.0, z), (x + half, 0.0, z + 0.6), (x - half, 0.0, z + 0.6)], 160)
-    across, along = -light.sun_x * light.reach * height, -light.sun_z * light.reach * height
+    left, right = extent.x - extent.foot, extent.x + extent.foot
+    canvas.cast([(left, 0.0, z), (right, 0.0, z), (right, 0.0, z + 0.6), (left, 0.0, z + 0.6)], 160)
+    across, along = -light.sun_x * light.reach * extent.height, -light.sun_z * light.reach * extent.height
     tip = max(z + along, 1.5)
-    canvas.cast([(x - half, 0.0, z), (x + half, 0.0, z), (x + half + across, 0.0, tip), (x - half + across, 0.0, tip)])
+    canvas.cast([(left, 0.0, z), (right, 0.0, z), (right + across, 0.0, tip), (left + across, 0.0, tip)])
