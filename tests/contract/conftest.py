@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict] = {
 
 def make_method(spec: dict, *, norm: str = "batch", seed: int = 0) -> Method:
     torch.manual_seed(seed)
-    network = SegmentationNetwork("unet", "resnet18", num_classes=CLASSES, norm=norm)
+    network = SegmentationNetwork("linknet", "tu-mobilenetv3_small_050", num_classes=CLASSES, norm=norm)
     frequency = torch.tensor([1000, 500, 100, 20, 5])
     return registry.build("method", spec, network=network, class_frequency=frequency)
 
