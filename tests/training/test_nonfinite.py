@@ -29,7 +29,12 @@ def options(tmp_path, monkeypatch):
     (tmp_path / "poisoned.py").write_text(POISONED)
     monkeypatch.setenv("POISON", "yes")
     monkeypatch.setenv("SEEN", str(tmp_path / "seen.json"))
-    return [f"method={tmp_path / 'poisoned.py'}:Poisoned", "train.steps=9", "train.log_every=3", "train.checkpoint_every=100"]
+    return [
+        f"method={tmp_path / 'poisoned.py'}:Poisoned",
+        "train.steps=9",
+        "train.log_every=3",
+        "train.checkpoint_every=100",
+    ]
 
 
 def test_the_run_stops_with_the_names_of_the_images(tmp_path, options, capsys, monkeypatch):

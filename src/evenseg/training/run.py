@@ -10,6 +10,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from evenseg.config import Config
+from evenseg.data.allocator import keep_freed_memory
 from evenseg.data.build import build_data
 from evenseg.data.cache import cache_splits
 from evenseg.data.dataset import DataSplits
@@ -40,6 +41,7 @@ def train(config: Config, output: Path) -> int:
     """
     cls, protocol = method_class(config), protocol_of(config)
     fabric = make_fabric(config.train)
+    keep_freed_memory()
     _check_batches(config, fabric.world_size, cls.views.unlabeled)
     progress = check_progress(fabric.is_global_zero)
     splits = build_data(config.data, seed=config.seed, progress=progress, needs_unlabeled=cls.views.unlabeled)

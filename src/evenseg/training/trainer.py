@@ -304,7 +304,7 @@ class Trainer:
     # saving and resuming
 
     def save(self) -> None:
-        """Writes ``last.ckpt``."""
+        """Writes ``last.ckpt``. No rank waits for another, so that one alone can save and stop for a fault of its own."""
         if self.fabric.is_global_zero:
             content = {
                 "method": self.method.state_dict(),
@@ -313,7 +313,6 @@ class Trainer:
                 "progress": self.progress._asdict(),
             }
             checkpoint.save(self.last, content)
-        self.fabric.barrier()
 
     def _resume(self) -> None:
         if not self.last.exists():
