@@ -27,7 +27,7 @@ from evenseg.training.use import load_method, predictor_of
 OUTPUT = Path("demo")
 CONFIG = "synthetic"
 # the same teacher average for both, so that only the unlabeled images differ
-METHODS = {"supervised": ["method=supervised", "method.ema_decay=0.99"], "cutmix_seg": []}
+METHODS = {"supervised": ["method={name: supervised, ema_decay: 0.99, supervised_loss: class_weighted}"], "cutmix_seg": []}
 EXAMPLES = 6
 
 

