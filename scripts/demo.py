@@ -7,6 +7,7 @@ table. A second run continues an interrupted one, or shows the finished one agai
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,11 @@ from evenseg.training.use import load_method, predictor_of
 
 OUTPUT = Path("demo")
 CONFIG = "synthetic"
-# the same teacher average for both, so that only the unlabeled images differ
-METHODS = {"supervised": ["method={name: supervised, ema_decay: 0.99, supervised_loss: class_weighted}"], "cutmix_seg": []}
+# what the config says of the method holds for both, so that only the unlabeled images differ
+METHODS = {
+    "supervised": ["method={name: supervised, ema_decay: 0.99, supervised_loss: class_weighted}"],
+    "cutmix_seg": [],
+}
 EXAMPLES = 6
 
 
@@ -36,11 +40,8 @@ def main() -> int:
     console = Console()
     for name, overrides in METHODS.items():
         command = ["evenseg", "train", CONFIG, *overrides, "--output", str(OUTPUT / name)]
-        console.print(f"\n[bold]{' '.join(command)}[/bold]", highlight=False, soft_wrap=True)
-        try:
-            code = subprocess.run([sys.executable, "-m", *command], check=False).returncode
-        except KeyboardInterrupt:
-            code = 130
+        console.print(f"\n{shlex.join(command)}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        code = _run([sys.executable, "-m", *command])
         if code:
             console.print("Stopped. Run `make demo` again to continue." if code in (130, 143) else "The demo failed.")
             return code
@@ -51,6 +52,16 @@ def main() -> int:
     draw_predictions().save(picture)
     console.print(f"\nPredictions side by side: {picture}", highlight=False)
     return 0
+
+
+def _run(command: list[str]) -> int:
+    """Exit code of a command. Ctrl-C reaches it as well; it saves its run, and is waited for."""
+    with subprocess.Popen(command) as child:
+        while True:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def gain_table(results: dict[str, dict[str, Any]]) -> Table:

@@ -107,6 +107,10 @@ class PseudoTarget(NamedTuple):
         confidence, label = self.prob.max(dim=1)  # max, not argmax: several times faster on a CPU
         return confidence, label
 
+    def only_valid(self, label: Tensor) -> Tensor:
+        """``label`` (B, H, W) with the ignore label outside ``valid``."""
+        return label if self.valid is None else label.where(self.valid, ignore_label(self.prob.shape[1]))
+
     @property
     def confidence(self) -> Tensor:
         """Largest probability of each pixel, (B, H, W)."""

@@ -18,7 +18,7 @@ def losses(run):
 
 
 def test_micro_batches_give_the_same_losses(tmp_path):
-    """Every pixel counts the same here: no padding, no threshold; each micro-batch is then normalised by the same count."""
+    """Without padding and threshold each micro-batch is normalised by the same count."""
     options = [
         "method.name=cutmix_seg",
         "method.weighting=none",
@@ -101,16 +101,19 @@ def test_the_cache_changes_nothing_but_speed(tmp_path, photos, monkeypatch):
 
 @pytest.mark.parametrize(("allowed", "code"), [(0, 2), (1, 0)])
 def test_an_unlabeled_image_that_cannot_be_read_later(tmp_path, photos, capsys, allowed, code):
-    broken = photos / "images" / "unlabeled" / "3.jpg"
-    content = broken.read_bytes()
-    broken.write_bytes(content[: len(content) // 2])  # the header is sound
+    (photos / "images" / "unlabeled" / "3.jpg").unlink()
+    broken = photos / "images" / "unlabeled" / "3.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(broken)
+    content = bytearray(broken.read_bytes())
+    content[len(content) // 2] ^= 0xFF  # header and end are sound
+    broken.write_bytes(content)
     run = tmp_path / "run"
     options = ["method=cutmix_seg", "train.steps=6", f"data.max_unreadable={allowed}", *folder_options(photos)]
     assert train(tmp_path, run, *options) == code
     captured = capsys.readouterr()
-    assert "unlabeled/3.jpg" in (captured.err if code else captured.out)
+    assert "unlabeled/3.png" in (captured.err if code else captured.out)
     if code:
         assert captured.err.count("\n") == 1
         assert (run / "checkpoints" / "last.ckpt").exists()
     else:
-        assert any("3.jpg" in message for message in json.loads((run / "result.json").read_text())["unreadable_images"])
+        assert any("3.png" in message for message in json.loads((run / "result.json").read_text())["unreadable_images"])

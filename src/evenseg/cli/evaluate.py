@@ -11,7 +11,13 @@ from evenseg.config import Config, override_config
 from evenseg.errors import InputError
 
 # What may differ from the run, beside the protocol: where the images lie and how they are read.
-_FREE = frozenset(f"data.{key}" for key in ("root", "classes", "val", "test", "labels", "workers", "cache"))
+_FREE = frozenset(
+    [
+        *(f"data.{key}" for key in ("root", "classes", "val", "test", "labels", "workers", "cache")),
+        "train.accelerator",
+        "train.precision",
+    ]
+)
 
 Split = Literal["val", "test"]
 Which = Literal["last", "best"]
@@ -76,7 +82,8 @@ def refuse_other_keys(overrides: list[str]) -> None:
         key = override.partition("=")[0]
         if not key.startswith("evaluate.") and key not in _FREE:
             raise InputError(
-                f"{key} belongs to the trained run and stays as it is; evaluate.* and data.root can be set"
+                f"{key} belongs to the trained run and stays as it is; evaluate.*, data.root and "
+                "train.accelerator can be set"
             )
 
 

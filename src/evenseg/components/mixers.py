@@ -77,7 +77,7 @@ class ClassMix(Mixer):
         uniform = slot_uniform(step.seed, step.index, step.unlabeled_slot, batch, classes + 1, stream="classmix")
         label = target.label
         valid = torch.ones_like(label, dtype=torch.bool) if target.valid is None else target.valid
-        key = uniform[:, :classes].to(label.device, non_blocking=True)
+        key = uniform[:, :classes].float().to(label.device, non_blocking=True)
         chosen = class_mask(torch.where(valid, label, -1), choose_half_of_classes(label, valid, key))
         mixed = (uniform[:, classes] < self.probability).to(label.device, non_blocking=True)
         # the mask of slot i marks what i gives to its neighbour, `mix` wants what i receives

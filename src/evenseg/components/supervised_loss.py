@@ -23,7 +23,8 @@ class OHEM(nn.Module):
 
     Args:
         threshold: pixels whose label has at most this probability are hard.
-        min_kept: pixels kept at least in the global batch, shared evenly among its images.
+        min_kept: pixels kept at least in the global batch (in each micro-batch, where there are several),
+            shared evenly among its images.
     """
 
     def __init__(self, *, threshold: Fraction = 0.7, min_kept: Count = 100_000) -> None:

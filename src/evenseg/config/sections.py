@@ -184,4 +184,13 @@ class Config(Section):
 
 # Keys that change how fast a run goes or how often it is saved, not what it computes: a run may be
 # resumed with other values of them.
-NEUTRAL_KEYS = frozenset({"data.workers", "data.cache", "train.checkpoint_every", "train.tensorboard"})
+NEUTRAL_KEYS = frozenset(
+    {
+        "data.workers",
+        "data.cache",
+        "data.max_unreadable",
+        "train.checkpoint_every",
+        "train.max_skipped",
+        "train.tensorboard",
+    }
+)

@@ -36,4 +36,4 @@ def global_mean(total: Tensor, count: Tensor) -> Tensor:
     """
     ranks = world_size()
     everywhere = sum_over_ranks(count.to(torch.float32))
-    return total * (ranks / everywhere.clamp(min=torch.finfo(torch.float32).tiny)) * (everywhere > 0)
+    return total * (ranks / torch.where(everywhere > 0, everywhere, 1.0)) * (everywhere > 0)

@@ -136,7 +136,10 @@ class Method(nn.Module):
 
     def finish(self, losses: dict[str, Tensor], log: dict[str, Tensor], views: StepViews, step: Step) -> StepOutput:
         """Add the components' losses, let them update their statistics, return the step's output."""
-        losses = losses | extra_losses(self._components(), views, step)
+        extra = extra_losses(self._components(), views, step)
+        if clash := losses.keys() & extra.keys():
+            raise ValueError(f"a component returns a loss named {min(clash)!r}, which the method has already")
+        losses = losses | extra
         with torch.no_grad():
             for component in self._components():
                 component.update(views, step)

@@ -93,7 +93,7 @@ class FixMatch(Method):
         strong = self.student(image)
         ignore = ignore_label(mixed.prob.shape[1])
         unsupervised = weighted_cross_entropy(
-            strong.logits, label.where(mixed.valid, ignore), mixed.weight, ignore_index=ignore, normalize="valid"
+            strong.logits, mixed.only_valid(label), mixed.weight, ignore_index=ignore, normalize="valid"
         )
         losses["unsupervised"] = 0.5 * self.ramp(step) * self.unsupervised_weight * unsupervised
         log = {"confidence": confidence.mean(), "selected_pixels": (mixed.weight > 0).float().mean()}

@@ -61,9 +61,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(
-            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start the run again from its first step"
-        ) from None
+        again = "delete it to start the run again from its first step"
+        remedy = again if path.stem == "last" else "use the last checkpoint instead"
+        raise InputError(f"{path}: damaged checkpoint ({type(error).__name__}); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a checkpoint of this version of evenseg; use the version that wrote it")
     return content

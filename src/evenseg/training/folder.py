@@ -47,7 +47,9 @@ def claim(folder: Path, config: Config, lists: dict[str, list[str]]) -> None:
         raise InputError(f"{folder}: is a file, not a run folder; choose another --output")
     stored = folder / "config.yaml"
     if not stored.exists():
-        if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+        # what a start that was cut off has left is ours: the config is written last
+        ours = {".lock", "lists", "classes.json", "environment.json"}
+        if folder.exists() and any(path.name not in ours and path.suffix != ".tmp" for path in folder.iterdir()):
             raise InputError(f"{folder}: holds files but no run; choose another --output or empty it")
         return
     changes = difference(load_config(str(stored), []), config)
@@ -84,6 +86,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise InputError(
                 f"{folder}: another process is training here; wait for it, or choose another --output"
             ) from None
+        for leftover in folder.glob("checkpoints/.*.tmp"):  # of a save that was killed
+            leftover.unlink()
         yield
 
 

@@ -24,6 +24,7 @@ from evenseg.training.display import check_progress
 from evenseg.training.environment import environment
 from evenseg.training.fabric import make_fabric, precision
 from evenseg.training.folder import RunFacts, claim, facts_of, locked, write_json, write_start
+from evenseg.training.log import require_tensorboard
 from evenseg.training.trainer import Progress, Stopped, Trainer
 from evenseg.training.validate import Scores, figures, validate
 
@@ -40,6 +41,8 @@ def train(config: Config, output: Path) -> int:
         InputError: see the message.
     """
     cls, protocol = method_class(config), protocol_of(config)
+    if config.train.tensorboard:
+        require_tensorboard()
     fabric = make_fabric(config.train)
     keep_freed_memory()
     _check_batches(config, fabric.world_size, cls.views.unlabeled)
@@ -49,7 +52,8 @@ def train(config: Config, output: Path) -> int:
         splits = cache_splits(splits, user_cache_dir() / "images", progress)
     facts = facts_of(splits)
     claim(output, config, splits.lists)
-    method = build_method(config, facts.class_frequency, weights=config.network.weights)
+    resuming = (output / "checkpoints" / "last.ckpt").exists()
+    method = build_method(config, facts.class_frequency, weights=None if resuming else config.network.weights)
     fabric.barrier()  # all have looked before the first one writes
     if not fabric.is_global_zero:
         return _train(method, splits, facts, config, protocol, output, fabric)
@@ -61,7 +65,7 @@ def train(config: Config, output: Path) -> int:
                 precision(config.train.precision, fabric.device.type), fabric.world_size, splits.split_sha256
             )
             write_start(output, config, splits, facts, ran_on)
-            if config.network.weights:
+            if method.student.weights_report:
                 print(method.student.weights_report, flush=True)
         return _train(method, splits, facts, config, protocol, output, fabric)
 
@@ -78,7 +82,8 @@ def _train(
     trainer = Trainer(method, splits, config, facts.tail.names, protocol, output, fabric)
     stored = output / "result.json"
     if trainer.progress.step == config.train.steps and stored.exists():
-        print(f"{output}: finished before; {summary(json.loads(stored.read_text(encoding='utf-8')))}", flush=True)
+        if fabric.is_global_zero:
+            print(f"{output}: finished before; {summary(json.loads(stored.read_text(encoding='utf-8')))}", flush=True)
         return 0
     try:
         progress = trainer.fit()
@@ -111,7 +116,8 @@ def _result(
     name = "test" if splits.test is not None else "val"
     scored = splits.test if splits.test is not None else splits.val
     if scored is None:
-        return {"miou": None, "evaluated": {}, "split": None, **common}
+        nothing = dict.fromkeys(("miou", "tail_miou", "head_miou", "per_class_iou", "pixel_accuracy"))
+        return {**nothing, "headline": None, "evaluated": {}, "split": None, "split_sha256": None, **common}
     method, fabric = trainer.method, trainer.fabric
     evaluated: dict[str, Scores] = {}
 
@@ -119,6 +125,7 @@ def _result(
         by_role = validate(method, scored, facts.tail.names, protocol, fabric)
         evaluated.update({f"{which}_{role}": scores for role, scores in by_role.items()})
 
+    trainer.share_buffers()
     evaluate("last")
     best = trainer.folder / "checkpoints" / "best.ckpt"
     fabric.barrier()

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import Tensor
 
 from evenseg.config import Config
 from evenseg.data.dataset import DataSplits
@@ -76,10 +77,11 @@ class Trainer:
         self.protocol, self.folder, self.fabric = protocol, folder, fabric
         self.progress = Progress()
         train = config.train
+        method.to(fabric.device)  # before the optimiser makes its memory
         if train.channels_last:
             method.to(memory_format=torch.channels_last)
         if train.sync_batchnorm and fabric.world_size > 1:
-            nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
+            convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]  # torch's own drops timm's activations
         self.scaled = getattr(fabric._precision, "scaler", None) is not None
         # a fused optimiser undoes the scaling inside its step, too late to clip what it then applies
         fused = not (self.scaled and train.clip_norm is not None)
@@ -227,13 +229,13 @@ class Trainer:
 
     def _report(self, done: int, meter: _Meter, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
         values = meter.means()
-        self._report_bad(done)
         speed = display.speed(done)
         group = self.optimizer.param_groups[-1]
         lr = float(group["lr"])
         losses = {k: v for k, v in values.items() if k == "loss" or k.startswith("loss/")}
         display.report(done, losses, lr, speed)
         record({"step": done, "split": "train", **values, "lr": lr})
+        self._report_bad(done)
 
     def _report_bad(self, done: int) -> None:
         """Stops the run if more steps than allowed had a non-finite loss; the state is saved first."""
@@ -247,7 +249,8 @@ class Trainer:
             self.save()
             raise InputError(
                 f"the loss or gradient of step {bad[0]} is not finite (its update was left out, {skipped} so far); "
-                f"look at its images ({names}), lower optim.lr, or raise train.max_skipped, then resume"
+                f"look at its images ({names}), then resume with a larger train.max_skipped or begin anew with a "
+                "lower optim.lr"
             )
         if self.fabric.is_global_zero:
             print(f"step {bad[0]}: loss or gradient not finite, update left out; images: {names}", flush=True)
@@ -293,6 +296,7 @@ class Trainer:
     def _validate(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
         if self.splits.val is None:
             return
+        self.share_buffers()
         scores = validate(self.method, self.splits.val, self.tail, self.protocol, self.fabric)
         for role, score in scores.items():
             display.say(f"step {done}  val {role}: {figures(score)}")
@@ -304,6 +308,12 @@ class Trainer:
                 content = {"method": self.method.state_dict(), "progress": self.progress._asdict()}
                 checkpoint.save(self.folder / "checkpoints" / "best.ckpt", content)
         display.pause(done)
+
+    def share_buffers(self) -> None:
+        """Gives all ranks the first one's buffers (running statistics), which are those that are saved."""
+        if self.fabric.world_size > 1:
+            for buffer in self.method.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     # saving and resuming
 
@@ -322,8 +332,13 @@ class Trainer:
         if not self.last.exists():
             return
         content = checkpoint.load(self.last)
-        self.method.load_state_dict(content["method"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        try:
+            self.method.load_state_dict(content["method"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (RuntimeError, ValueError, KeyError):
+            raise InputError(
+                f"{self.last}: does not fit this method (has its code changed since?); choose another --output"
+            ) from None
         self.fabric._precision.load_state_dict(content["precision"])
         progress = content["progress"]
         self.progress = Progress(**{**progress, "unreadable": tuple(progress["unreadable"])})

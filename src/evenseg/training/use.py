@@ -131,7 +131,7 @@ def predict_run(
         output,
         facts.classes,
         protocol_of(config),
-        resize=config.data.resize,
+        resize=config.data.resize if config.data.dataset == "folder" else None,
         overlay=overlay,
         prob=prob,
         overwrite=overwrite,
