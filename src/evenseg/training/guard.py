@@ -37,7 +37,8 @@ class Guard:
     def judge(self, step: int, loss: Tensor, gradients: Iterable[Tensor]) -> Tensor:
         """After the backward pass: 1.0 on the device if the step is bad, else 0.0; equal on all ranks."""
         gradients = list(gradients)
-        norms = torch._foreach_norm(gradients, ord=float("inf")) if gradients else ()
+        # the 2-norm is the one that is vectorised on a CPU; beyond 1e19 it overflows, and such a gradient is as bad
+        norms = torch._foreach_norm(gradients) if gradients else ()
         largest = [norm.float() for norm in norms]
         judged = torch.stack([loss.detach().float(), *largest])
         bad = (~torch.isfinite(judged).all()).float()
