@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from evenseg.config import Config, override_config
+from evenseg.data.allocator import keep_freed_memory
 from evenseg.data.classes import Classes
 from evenseg.data.dataset import DataSplits
 from evenseg.data.loaders import RawBatch
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=9)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a training run does
     logging.disable(logging.WARNING)
     print(f"{options.encoder}, {options.size}x{options.size}, batch {options.batch}+{options.batch}, one thread")
     print(f"{'method':14}{'precision':>12}{'step s':>9}{'passes s':>10}{'ratio':>8}")
