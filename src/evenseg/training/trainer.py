@@ -18,7 +18,7 @@ from evenseg.data.dataset import DataSplits
 from evenseg.data.loaders import RawBatch, batch_names, build_loader, to_batch
 from evenseg.errors import InputError
 from evenseg.functional import random
-from evenseg.functional.distributed import sum_over_ranks, world_size
+from evenseg.functional.distributed import sum_over_ranks
 from evenseg.inference.predict import Protocol
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
@@ -26,6 +26,7 @@ from evenseg.training.display import Display
 from evenseg.training.fabric import seed_step
 from evenseg.training.guard import Guard
 from evenseg.training.log import MetricsLog
+from evenseg.training.meter import Meter
 from evenseg.training.optim import build_optimizer, learning_rate_factor, set_learning_rate
 from evenseg.training.signals import StopRequest
 from evenseg.training.validate import figures, validate
@@ -76,6 +77,7 @@ class Trainer:
         self.method, self.splits, self.config, self.tail = method, splits, config, tail
         self.protocol, self.folder, self.fabric = protocol, folder, fabric
         self.progress = Progress()
+        self.meter = Meter()
         train = config.train
         method.to(fabric.device)  # before the optimiser makes its memory
         if train.channels_last:
@@ -118,21 +120,21 @@ class Trainer:
             record = log.write if log is not None else _discard
             if self.progress.step and self.progress.step < total:
                 display.say(f"resuming from step {self.progress.step}")
-            meter = _Meter()
             for index, micro_batches in self._steps():
                 for raw in micro_batches:
                     self._note_unreadable(raw)
-                meter.add(self._step(index, micro_batches))
+                self.meter.add(self._step(index, micro_batches))
                 done = index + 1
                 self.progress = self.progress._replace(step=done)
                 display.advance(done)
                 logging = done % config.log_every == 0 or done == total
                 if logging:
-                    self._report(done, meter, display, record)
+                    self._report(done, display, record)
                 stopping = self._stopping(stop, logging)
                 if done % config.validate_every == 0 or done == total:
                     self._validate(done, display, record)
                 if stopping or done % config.checkpoint_every == 0 or done == total:
+                    self.meter.share()
                     self._report_bad(done)
                     self.save()
                 if stopping and done < total:
@@ -227,8 +229,8 @@ class Trainer:
 
     # between steps
 
-    def _report(self, done: int, meter: _Meter, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
-        values = meter.means()
+    def _report(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
+        values = self.meter.means()
         speed = display.speed(done)
         group = self.optimizer.param_groups[-1]
         lr = float(group["lr"])
@@ -325,6 +327,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "precision": self.fabric._precision.state_dict(),
                 "progress": self.progress._asdict(),
+                "meter": self.meter.state_dict(),
             }
             checkpoint.save(self.last, content)
 
@@ -342,30 +345,8 @@ class Trainer:
         self.fabric._precision.load_state_dict(content["precision"])
         progress = content["progress"]
         self.progress = Progress(**{**progress, "unreadable": tuple(progress["unreadable"])})
-
-
-class _Meter:
-    """Sums of logged values on the device, read at logging points."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            value = value.float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, float]:
-        if not self._sums:
-            return {}
-        # a loss of a rank is in the form whose mean over ranks is the loss of the global batch
-        mean_over_ranks = sum_over_ranks(torch.stack(list(self._sums.values()))) / world_size()
-        sums = mean_over_ranks.tolist()  # the one wait for the device
-        means = {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
-        self._sums, self._counts = {}, {}
-        return means
+        if "meter" in content:  # not in checkpoints of version 0.1.0
+            self.meter.load_state_dict(content["meter"], self.fabric.device)
 
 
 def _values(output: StepOutput) -> Iterator[tuple[str, Tensor]]:
