@@ -188,7 +188,7 @@ def test_build_makes_the_objects_inside_and_hands_on_what_the_framework_supplies
     built = registry.build("component", spec, network="unused", class_frequency="counts")
     arguments = built.arguments
     assert arguments["supervised_loss"].gamma == 3.0
-    assert (type(arguments["mixer"]).__name__, arguments["mixer"].area) == ("CutMix", 0.25)
+    assert (type(arguments["mixer"]).__name__, arguments["mixer"].area) == ("CutMix", (0.25, 0.25))
     assert [type(part).__name__ for part in arguments["components"]] == ["Threshold", "Bonus"]
     assert arguments["components"][1].arguments["rate"] == 7.0
     assert arguments["class_frequency"] == arguments["components"][1].arguments["class_frequency"] == "counts"

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import evenseg
+from evenseg import registry
 from evenseg.cli.train import default_output
 from evenseg.config import load_config, packaged_configs
 
@@ -112,6 +114,12 @@ def test_describe_tells_paper_and_arguments(cli: Cli) -> None:
     assert re.search(r"^threshold +0\.95 +a number from 0 to 1 +confidence", text, flags=re.MULTILINE)
     assert "network" not in re.findall(r"^\w+", text, flags=re.MULTILINE)
     assert "It takes no arguments." in cli("describe", "cross_entropy").out
+
+
+def test_describe_shows_presets_as_arguments_that_can_be_given(cli: Cli) -> None:
+    (shown,) = re.findall(r"^preset official: (.*)$", cli("describe", "fixmatch").out, flags=re.MULTILINE)
+    by_preset = registry.check_spec("method", {"name": "fixmatch", "preset": "official"})
+    assert registry.check_spec("method", {"name": "fixmatch", **yaml.safe_load(shown)}) == by_preset
 
 
 def test_ctrl_c_ends_without_a_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict] = {
         "ramp_steps": 5,
     },
     "cutmix_seg classmix": {"name": "cutmix_seg", "mixer": "classmix", "weighting": "none", "supervised_loss": "ohem"},
+    "fixmatch official": {"name": "fixmatch", "preset": "official", "threshold": 0.2},
     "fixmatch with components": {
         "name": "fixmatch",
         "threshold": 0.0,

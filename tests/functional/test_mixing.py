@@ -1,3 +1,6 @@
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +37,55 @@ def test_cutmix_mask_follows_its_generator():
     other = mixing.cutmix_mask(4, 20, 20, generator=torch.Generator().manual_seed(6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def edges(mask):
+    """(B, 4) top, bottom, left and right of boxes, which have to be full rectangles of one pixel at least."""
+    found = []
+    for image in mask[:, 0]:
+        rows, columns = image.any(1).nonzero().flatten(), image.any(0).nonzero().flatten()
+        assert image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        found.append([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
+    return np.array(found)
+
+
+def unimatch_box(dice, height, width, area, aspect):
+    """UniMatch's ``obtain_cutmix_box``: shape and place until the box is inside."""
+    pixels = area * height * width
+    while True:
+        ratio = dice.uniform(*aspect)
+        box_width, box_height = int((pixels / ratio) ** 0.5), int((pixels * ratio) ** 0.5)
+        left, top = dice.randrange(width), dice.randrange(height)
+        if left + box_width <= width and top + box_height <= height:
+            return top, top + box_height, left, left + box_width
+
+
+@pytest.mark.parametrize(("height", "width", "area"), [(40, 40, 0.1), (40, 40, 0.4), (24, 60, 0.3)])
+def test_boxes_by_aspect_are_distributed_as_unimatchs(height, width, area):
+    aspect, dice, count = (0.3, 1 / 0.3), random.Random(0), 4000
+    expected = np.array([unimatch_box(dice, height, width, area, aspect) for _ in range(count)])
+    uniform = torch.rand(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    got = edges(mixing.box_mask(uniform, height, width, area=area, aspect=aspect))
+    for name, value, right in (
+        ("height", got[:, 1] - got[:, 0], expected[:, 1] - expected[:, 0]),
+        ("width", got[:, 3] - got[:, 2], expected[:, 3] - expected[:, 2]),
+        *((edge, got[:, i], expected[:, i]) for i, edge in enumerate(("top", "bottom", "left", "right"))),
+    ):
+        grid = np.arange(max(height, width) + 1)[:, None]
+        distance = np.abs((value <= grid).mean(1) - (right <= grid).mean(1)).max()  # Kolmogorov and Smirnov's
+        assert distance < 1.95 * (2 / count) ** 0.5, name  # exceeded by chance once in a thousand times
+
+
+def test_every_box_has_its_own_area():
+    area = torch.tensor([0.02, 0.4, 0.1], dtype=torch.float64)
+    for aspect in (None, (1.0, 1.0)):
+        mask = mixing.box_mask(torch.full((3, 3), 0.5), 100, 100, area=area, aspect=aspect)
+        assert mask.float().mean((1, 2, 3)).tolist() == pytest.approx(area.tolist(), rel=0.05)
+
+
+def test_a_shape_that_does_not_fit_is_cut_to_the_image():
+    mask = mixing.box_mask(torch.rand(20, 3, dtype=torch.float64), 10, 40, area=0.9, aspect=(2.0, 3.0))
+    assert (edges(mask)[:, 1] == 10).all()
 
 
 def test_class_mask():

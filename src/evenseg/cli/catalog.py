@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import textwrap
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from importlib import resources
 from typing import Annotated
 
 import typer
+import yaml
 
 from evenseg import registry
 from evenseg.cli.tables import print_table
@@ -82,7 +84,8 @@ def describe(
     else:
         print("\nIt takes no arguments.")
     for preset, arguments in description.presets.items():
-        print(f"\npreset {preset}: " + ", ".join(f"{key}: {value}" for key, value in arguments.items()))
+        text = yaml.safe_dump(arguments, default_flow_style=True, sort_keys=False, width=math.inf)
+        print(f"\npreset {preset}: {text.rstrip()}")
 
 
 def _kind_of(name: str) -> str:

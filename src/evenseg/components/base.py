@@ -33,8 +33,13 @@ class Component(nn.Module):
 class Mixer(nn.Module):
     """Mixes the images of a batch, and their targets with the same mask."""
 
-    def forward(self, image: Tensor, target: PseudoTarget, step: Step) -> tuple[Tensor, PseudoTarget]:
-        """Mixed (B, 3, H, W) images and their targets; the default mixes nothing."""
+    def forward(
+        self, image: Tensor, target: PseudoTarget, step: Step, pasted: PseudoTarget | None = None
+    ) -> tuple[Tensor, PseudoTarget]:
+        """Mixed (B, 3, H, W) images and their targets; the default mixes nothing.
+
+        ``pasted`` are other targets of the same images, for the pixels that are pasted elsewhere.
+        """
         return image, target
 
 

@@ -12,21 +12,25 @@ from torch import Tensor
 from evenseg.components.base import Mixer
 from evenseg.functional.mixing import box_mask, choose_half_of_classes, class_mask, neighbour
 from evenseg.functional.random import slot_uniform
-from evenseg.types import Fraction, PseudoTarget, Step
+from evenseg.types import Fraction, Positive, PseudoTarget, Step
 
 
-def mix(image: Tensor, target: PseudoTarget, mask: Tensor) -> tuple[Tensor, PseudoTarget]:
+def mix(
+    image: Tensor, target: PseudoTarget, mask: Tensor, pasted: PseudoTarget | None = None
+) -> tuple[Tensor, PseudoTarget]:
     """Replace the masked pixels of every image by those of its neighbour.
 
     Args:
         image: (B, 3, H, W). target: its pseudo target.
         mask: (B, 1, H, W) bool, True where the neighbour shows.
+        pasted: what an image's pixels are labeled with where they are pasted; default ``target``.
     """
+    source = target if pasted is None else pasted
     partner = neighbour(len(image)).to(image.device, non_blocking=True)
     flat = mask.squeeze(1)
     mixed = PseudoTarget(
-        torch.where(mask, target.prob[partner], target.prob),
-        torch.where(flat, target.weight[partner], target.weight),
+        torch.where(mask, source.prob[partner], target.prob),
+        torch.where(flat, source.weight[partner], target.weight),
         None if target.valid is None else torch.where(flat, target.valid[partner], target.valid),
     )
     return torch.where(mask, image[partner], image), mixed
@@ -36,25 +40,41 @@ class CutMix(Mixer):
     """A random box of the neighbour in every image.
 
     Args:
-        area: share of the image that the box covers, in (0, 1].
+        area: share of the image that the box covers, or [low, high] to draw it from uniformly.
+        aspect: [low, high] of the box's height / width in pixels; null: any shape up to a full side.
         probability: share of the images that are mixed at all.
 
-    Source: French et al., "Semi-supervised semantic segmentation needs strong, varied
-    perturbations", BMVC 2020.
+    Sources: French et al., "Semi-supervised semantic segmentation needs strong, varied
+    perturbations", BMVC 2020 (half of the area, no aspect); UniMatch, Yang et al., CVPR 2023
+    (area [0.02, 0.4], aspect 0.3 to 1 / 0.3, probability 0.5).
     """
 
-    def __init__(self, *, area: Fraction = 0.5, probability: Fraction = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        area: Fraction | tuple[Fraction, Fraction] = 0.5,
+        aspect: tuple[Positive, Positive] | None = None,
+        probability: Fraction = 1.0,
+    ) -> None:
         super().__init__()
-        self.area = area
+        self.area = area if isinstance(area, tuple) else (area, area)
+        self.aspect = aspect
         self.probability = probability
+        for name, ends in (("area", self.area), ("aspect", self.aspect)):
+            if ends is not None and ends[0] > ends[1]:
+                raise ValueError(f"{name}: the low end of a range comes first, not {list(ends)}")
 
-    def forward(self, image: Tensor, target: PseudoTarget, step: Step) -> tuple[Tensor, PseudoTarget]:
+    def forward(
+        self, image: Tensor, target: PseudoTarget, step: Step, pasted: PseudoTarget | None = None
+    ) -> tuple[Tensor, PseudoTarget]:
         """Mixed images and targets."""
         batch, _, height, width = image.shape
-        uniform = slot_uniform(step.seed, step.index, step.unlabeled_slot, batch, 4, stream="cutmix")
-        mask = box_mask(uniform[:, :3], height, width, area=self.area)
+        uniform = slot_uniform(step.seed, step.index, step.unlabeled_slot, batch, 5, stream="cutmix")
+        low, high = self.area
+        area = low + (high - low) * uniform[:, 4]
+        mask = box_mask(uniform[:, :3], height, width, area=area, aspect=self.aspect)
         mask &= (uniform[:, 3] < self.probability)[:, None, None, None]
-        return mix(image, target, mask.to(image.device, non_blocking=True))
+        return mix(image, target, mask.to(image.device, non_blocking=True), pasted)
 
 
 class ClassMix(Mixer):
@@ -71,15 +91,17 @@ class ClassMix(Mixer):
         super().__init__()
         self.probability = probability
 
-    def forward(self, image: Tensor, target: PseudoTarget, step: Step) -> tuple[Tensor, PseudoTarget]:
+    def forward(
+        self, image: Tensor, target: PseudoTarget, step: Step, pasted: PseudoTarget | None = None
+    ) -> tuple[Tensor, PseudoTarget]:
         """Mixed images and targets."""
         batch, classes = target.prob.shape[:2]
         uniform = slot_uniform(step.seed, step.index, step.unlabeled_slot, batch, classes + 1, stream="classmix")
-        label = target.label
+        label = (target if pasted is None else pasted).label
         valid = torch.ones_like(label, dtype=torch.bool) if target.valid is None else target.valid
         key = uniform[:, :classes].float().to(label.device, non_blocking=True)
         chosen = class_mask(torch.where(valid, label, -1), choose_half_of_classes(label, valid, key))
         mixed = (uniform[:, classes] < self.probability).to(label.device, non_blocking=True)
         # the mask of slot i marks what i gives to its neighbour, `mix` wants what i receives
         partner = neighbour(batch).to(label.device, non_blocking=True)
-        return mix(image, target, chosen[partner] & mixed[:, None, None, None])
+        return mix(image, target, chosen[partner] & mixed[:, None, None, None], pasted)

@@ -127,12 +127,16 @@ class Method(nn.Module):
             return fold_refine(self._components(), target, weak, step)
 
     def supervised(self, batch: Batch) -> tuple[NetworkOutput, dict[str, Tensor]]:
-        """The student on the labeled images, and its loss (with 0.4 of an auxiliary head's)."""
+        """The student on the labeled images, and its losses."""
         labeled: NetworkOutput = self.student(batch.labeled.image)
-        losses = {"supervised": self.supervised_loss(labeled.logits, batch.labeled.label)}
+        return labeled, self.supervised_losses(labeled, batch.labeled.label)
+
+    def supervised_losses(self, labeled: NetworkOutput, label: Tensor) -> dict[str, Tensor]:
+        """The supervised loss of an output, and 0.4 of its auxiliary head's."""
+        losses = {"supervised": self.supervised_loss(labeled.logits, label)}
         if "auxiliary" in labeled.heads:
-            losses["auxiliary"] = 0.4 * self.supervised_loss(labeled.heads["auxiliary"], batch.labeled.label)
-        return labeled, losses
+            losses["auxiliary"] = 0.4 * self.supervised_loss(labeled.heads["auxiliary"], label)
+        return losses
 
     def finish(self, losses: dict[str, Tensor], log: dict[str, Tensor], views: StepViews, step: Step) -> StepOutput:
         """Add the components' losses, let them update their statistics, return the step's output."""

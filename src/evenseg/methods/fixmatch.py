@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evenseg.components.base import Component, Mixer
 from evenseg.components.mixers import CutMix
@@ -14,15 +15,18 @@ from evenseg.functional.losses import weighted_cross_entropy
 from evenseg.methods.base import Method
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.networks.ema import EMATeacher
+from evenseg.networks.mode import eval_mode
 from evenseg.types import (
     Batch,
     Count,
     Fraction,
+    NetworkOutput,
     NonNegative,
     PseudoTarget,
     Step,
     StepOutput,
     StepViews,
+    UnlabeledBatch,
     ViewSpec,
     ignore_label,
 )
@@ -36,13 +40,19 @@ class FixMatch(Method):
     Segmentation" (UniMatch), CVPR 2023, https://arxiv.org/abs/2208.09910. Official code of the
     latter: https://github.com/LiheYoung/UniMatch (fixmatch.py).
 
-    Deviations: CutMix partners are neighbours in the batch, and their labels come from the same pass
-    of the student instead of a further one in evaluation mode.
+    Deviations: by default labeled and weak images pass through the student one after the other, each
+    with batch statistics of its own; the labels of pasted pixels come from the same pass as all
+    others; and boxes cover half of the image. ``preset: official`` does as the code does: one pass of
+    labeled and weak images together, a further pass in evaluation mode for what is pasted, and boxes
+    of 2 to 40 % of the image. With either, partners are neighbours in the batch, not a second batch.
 
     Args:
         threshold: confidence a pixel must reach; the papers use 0.95, and 0 on Cityscapes.
         unsupervised_weight: weight of the unlabeled loss before both are halved.
         mixer: how two strong views are mixed; default CutMix of every other image.
+        joint_pass: labeled and weak images in one pass, normalised by common batch statistics.
+        partner_mode: mode of the student as it labels pasted pixels: ``train``, in the pass of all
+            others, or ``eval``, in a further one.
         ema_decay: decay of an averaged copy that is scored as the teacher but teaches nothing; null for none.
         supervised_loss: cross_entropy, ohem, focal or class_weighted.
         components: pieces added to the method.
@@ -51,6 +61,13 @@ class FixMatch(Method):
     """
 
     views = ViewSpec(strong=1)
+    presets = {  # noqa: RUF012
+        "official": {
+            "joint_pass": True,
+            "partner_mode": "eval",
+            "mixer": {"name": "cutmix", "area": [0.02, 0.4], "aspect": [0.3, 1 / 0.3], "probability": 0.5},
+        }
+    }
 
     def __init__(
         self,
@@ -59,6 +76,8 @@ class FixMatch(Method):
         threshold: Fraction = 0.95,
         unsupervised_weight: NonNegative = 1.0,
         mixer: Mixer | None = None,
+        joint_pass: bool = False,
+        partner_mode: Literal["train", "eval"] = "train",
         ema_decay: Fraction | None = None,
         supervised_loss: nn.Module | None = None,
         components: Sequence[Component] = (),
@@ -76,18 +95,24 @@ class FixMatch(Method):
             self.teacher = EMATeacher(network, decay=ema_decay, buffers="ema")
         self.mixer = mixer or CutMix(probability=0.5)
         self.threshold = Threshold(threshold)
+        self.joint_pass = joint_pass
+        self.partner_mode = partner_mode
         self.unsupervised_weight = unsupervised_weight
 
     def training_step(self, batch: Batch, step: Step) -> StepOutput:
         """(L_x + L_s) / 2, L_s the thresholded cross-entropy over the valid pixels."""
-        labeled, losses = self.supervised(batch)
-        losses = {name: 0.5 * value for name, value in losses.items()}
-        if batch.unlabeled is None:
+        unlabeled = batch.unlabeled
+        if unlabeled is None:
+            labeled, losses = self.supervised(batch)
+            losses = {name: 0.5 * value for name, value in losses.items()}
             return self.finish(losses, {}, StepViews(batch.labeled.label, labeled), step)
+        pasted = self._pasted(unlabeled, step)
+        labeled, weak = self._first_passes(batch.labeled.image, unlabeled.weak)
+        losses = self.supervised_losses(labeled, batch.labeled.label)
+        losses = {name: 0.5 * value for name, value in losses.items()}
+        target = self.refine(PseudoTarget.from_logits(weak.logits, unlabeled.valid), weak, step)
         with torch.no_grad():
-            weak = self.student(batch.unlabeled.weak)
-            target = self.refine(PseudoTarget.from_logits(weak.logits, batch.unlabeled.valid), weak, step)
-            image, mixed = self.mixer(batch.unlabeled.strong[0], target, step)
+            image, mixed = self.mixer(unlabeled.strong[0], target, step, **pasted)
             confidence, label = mixed.hard()
             mixed = self.threshold.weigh(mixed, confidence)
         strong = self.student(image)
@@ -98,3 +123,31 @@ class FixMatch(Method):
         losses["unsupervised"] = 0.5 * self.ramp(step) * self.unsupervised_weight * unsupervised
         log = {"confidence": confidence.mean(), "selected_pixels": (mixed.weight > 0).float().mean()}
         return self.finish(losses, log, StepViews(batch.labeled.label, labeled, weak, target, strong, mixed), step)
+
+    def _pasted(self, unlabeled: UnlabeledBatch, step: Step) -> dict[str, PseudoTarget]:
+        """What the mixer is told of pasted pixels, before a pass of this step has moved the running statistics."""
+        if self.partner_mode == "train":
+            return {}
+        with torch.no_grad(), eval_mode(self.student):
+            weak: NetworkOutput = self.student(unlabeled.weak)
+        return {"pasted": self.refine(PseudoTarget.from_logits(weak.logits, unlabeled.valid), weak, step)}
+
+    def _first_passes(self, labeled: Tensor, weak: Tensor) -> tuple[NetworkOutput, NetworkOutput]:
+        """The student on labeled and on weak images; what it says of the weak ones is without gradient."""
+        if not self.joint_pass:
+            with_gradient: NetworkOutput = self.student(labeled)
+            with torch.no_grad():
+                return with_gradient, self.student(weak)
+        both: NetworkOutput = self.student(torch.cat([labeled, weak]))
+        with_gradient = _images(both, slice(len(labeled)))
+        with torch.no_grad():
+            return with_gradient, _images(both, slice(len(labeled), None))
+
+
+def _images(output: NetworkOutput, chosen: slice) -> NetworkOutput:
+    """The part of an output that belongs to some images of its batch."""
+    return NetworkOutput(
+        output.logits[chosen],
+        {name: feature[chosen] for name, feature in output.features.items()},
+        {name: head[chosen] for name, head in output.heads.items()},
+    )
