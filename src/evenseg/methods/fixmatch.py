@@ -130,6 +130,7 @@ class FixMatch(Method):
             return {}
         with torch.no_grad(), eval_mode(self.student):
             weak: NetworkOutput = self.student(unlabeled.weak)
+        torch.clear_autocast_cache()  # older torch would go on with the weights it cast here, without gradient
         return {"pasted": self.refine(PseudoTarget.from_logits(weak.logits, unlabeled.valid), weak, step)}
 
     def _first_passes(self, labeled: Tensor, weak: Tensor) -> tuple[NetworkOutput, NetworkOutput]:
