@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from evenseg.cli import main
 
@@ -63,6 +66,40 @@ def follow_to(process: subprocess.Popen[str], step: int) -> None:
         if line.startswith(f"step {step}/"):
             return
     raise AssertionError(f"ended before step {step}: {''.join(seen)} {process.stderr.read()}")
+
+
+def make_photos(folder: Path) -> Path:
+    """Root of a small folder data set with truth that can be learned from."""
+    rng = np.random.default_rng(0)
+    root = folder / "photos"
+    for part, count in (("labeled", 4), ("unlabeled", 6), ("val", 2)):
+        (root / "images" / part).mkdir(parents=True)
+        (root / "labels" / part).mkdir(parents=True)
+        for index in range(count):
+            label = np.kron(rng.integers(0, 3, (4, 4)), np.ones((16, 16))).astype(np.uint8)
+            image = np.stack([label * 80] * 3, axis=2) + rng.integers(0, 40, (64, 64, 3))
+            Image.fromarray(image.astype(np.uint8)).save(root / "images" / part / f"{index}.jpg")
+            if part != "unlabeled":
+                Image.fromarray(label).save(root / "labels" / part / f"{index}.png")
+    (root / "classes.json").write_text(json.dumps({"names": ["a", "b", "c"]}))
+    return root
+
+
+def folder_options(root: Path) -> list[str]:
+    """``SMALL``, on such a data set."""
+    keep = [option for option in SMALL if not option.startswith(("data.dataset", "data.labeled", "data.size"))]
+    lists = [f"data.{part}=images/{part}" for part in ("labeled", "unlabeled", "val")]
+    return [*keep, f"data.root={root}", "data.labeled=images/labeled", "data.dataset=folder", *lists]
+
+
+def damage(photos: Path, index: int) -> None:
+    """Puts an image whose header and end are sound in the place of an unlabeled one."""
+    broken = photos / "images" / "unlabeled" / f"{index}.png"
+    broken.with_suffix(".jpg").unlink()
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(broken)
+    content = bytearray(broken.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    broken.write_bytes(content)
 
 
 def checkpoint(run: Path, name: str = "last") -> dict:

@@ -2,12 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from .helpers import SMALL, assert_equal, checkpoint, train
+from .helpers import assert_equal, checkpoint, folder_options, make_photos, train
 
 NO_PADDING = ["data.scale=[1.0]", "data.rotation=0"]
 
@@ -67,53 +65,10 @@ def test_tensorboard_writes_events(tmp_path):
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """A small folder data set with truth that can be learned from."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / "photos"
-    for part, count in (("labeled", 4), ("unlabeled", 6), ("val", 2)):
-        (root / "images" / part).mkdir(parents=True)
-        (root / "labels" / part).mkdir(parents=True)
-        for index in range(count):
-            label = np.kron(rng.integers(0, 3, (4, 4)), np.ones((16, 16))).astype(np.uint8)
-            image = np.stack([label * 80] * 3, axis=2) + rng.integers(0, 40, (64, 64, 3))
-            Image.fromarray(image.astype(np.uint8)).save(root / "images" / part / f"{index}.jpg")
-            if part != "unlabeled":
-                Image.fromarray(label).save(root / "labels" / part / f"{index}.png")
-    (root / "classes.json").write_text(json.dumps({"names": ["a", "b", "c"]}))
-    return root
-
-
-def folder_options(root):
-    keep = [option for option in SMALL if not option.startswith(("data.dataset", "data.labeled", "data.size"))]
-    lists = [f"data.{part}=images/{part}" for part in ("labeled", "unlabeled", "val")]
-    return [*keep, f"data.root={root}", "data.labeled=images/labeled", "data.dataset=folder", *lists]
-
-
-def test_the_cache_changes_nothing_but_speed(tmp_path, photos, monkeypatch):
+def test_the_cache_changes_nothing_but_speed(tmp_path, monkeypatch):
+    photos = make_photos(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = ["method=cutmix_seg", "train.steps=4", *folder_options(photos)]
     assert train(tmp_path, tmp_path / "plain", *options) == 0
     assert train(tmp_path, tmp_path / "cached", *options, "data.cache=true") == 0
     assert_equal(checkpoint(tmp_path / "cached"), checkpoint(tmp_path / "plain"))
-
-
-@pytest.mark.parametrize(("allowed", "code"), [(0, 2), (1, 0)])
-def test_an_unlabeled_image_that_cannot_be_read_later(tmp_path, photos, capsys, allowed, code):
-    (photos / "images" / "unlabeled" / "3.jpg").unlink()
-    broken = photos / "images" / "unlabeled" / "3.png"
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(broken)
-    content = bytearray(broken.read_bytes())
-    content[len(content) // 2] ^= 0xFF  # header and end are sound
-    broken.write_bytes(content)
-    run = tmp_path / "run"
-    options = ["method=cutmix_seg", "train.steps=6", f"data.max_unreadable={allowed}", *folder_options(photos)]
-    assert train(tmp_path, run, *options) == code
-    captured = capsys.readouterr()
-    assert "unlabeled/3.png" in (captured.err if code else captured.out)
-    if code:
-        assert captured.err.count("\n") == 1
-        assert (run / "checkpoints" / "last.ckpt").exists()
-    else:
-        assert any("3.png" in message for message in json.loads((run / "result.json").read_text())["unreadable_images"])

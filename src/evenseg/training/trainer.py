@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from evenseg.data.dataset import DataSplits
 from evenseg.data.loaders import RawBatch, batch_names, build_loader, to_batch
 from evenseg.errors import InputError
 from evenseg.functional import random
-from evenseg.functional.distributed import sum_over_ranks
+from evenseg.functional.distributed import gather_over_ranks, sum_over_ranks
 from evenseg.inference.predict import Protocol
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
@@ -95,6 +96,7 @@ class Trainer:
                 method.teacher.network.compile()
         self.guard = Guard(method)
         self._resume()
+        self.agreed = len(self.progress.unreadable)  # how many of these all ranks know of
 
     @property
     def last(self) -> Path:
@@ -133,9 +135,10 @@ class Trainer:
                 stopping = self._stopping(stop, logging)
                 if done % config.validate_every == 0 or done == total:
                     self._validate(done, display, record)
-                if stopping or done % config.checkpoint_every == 0 or done == total:
-                    self.meter.share()
-                    self._report_bad(done)
+                saving = stopping or done % config.checkpoint_every == 0 or done == total
+                if logging or saving:
+                    self._agree(done)
+                if saving:
                     self.save()
                 if stopping and done < total:
                     raise Stopped(stop.signal or signal.SIGTERM, done)
@@ -237,7 +240,16 @@ class Trainer:
         losses = {k: v for k, v in values.items() if k == "loss" or k.startswith("loss/")}
         display.report(done, losses, lr, speed)
         record({"step": done, "split": "train", **values, "lr": lr})
+
+    def _agree(self, done: int) -> None:
+        """Where all ranks meet between steps: they share what a checkpoint holds, and stop together if they must."""
+        self.meter.share()
+        new = self._share_unreadable()
         self._report_bad(done)
+        limit = self.config.data.max_unreadable
+        if new and self.agreed > limit:
+            self.save()
+            raise InputError(f"{new[-1]}, or raise data.max_unreadable (now {limit}; {self.agreed} images so far)")
 
     def _report_bad(self, done: int) -> None:
         """Stops the run if more steps than allowed had a non-finite loss; the state is saved first."""
@@ -268,23 +280,24 @@ class Trainer:
         )
 
     def _note_unreadable(self, raw: RawBatch) -> None:
-        """Stops the run if more images than allowed could not be read."""
+        """Notes what this rank could not read; stops it, alone, where its batch cannot be made."""
         if raw.fatal:
+            self._report_bad(self.progress.step)
             self.save()
             raise InputError(raw.fatal)
         known = self.progress.unreadable
         new = [message for message in dict.fromkeys(raw.unreadable) if message not in known]
-        if not new:
-            return
         self.progress = self.progress._replace(unreadable=(*known, *new))
-        if len(self.progress.unreadable) > self.config.data.max_unreadable:
-            self.save()
-            raise InputError(
-                f"{new[-1]} (unreadable images so far: {len(self.progress.unreadable)}, "
-                f"data.max_unreadable: {self.config.data.max_unreadable})"
-            )
         for message in new:
             print(f"left out: {message}", flush=True)
+
+    def _share_unreadable(self) -> tuple[str, ...]:
+        """Gives all ranks the messages of all since the last time, and returns them."""
+        agreed, own = self.progress.unreadable[: self.agreed], self.progress.unreadable[self.agreed :]
+        new = tuple(dict.fromkeys(chain.from_iterable(gather_over_ranks(own))))
+        self.progress = self.progress._replace(unreadable=agreed + new)
+        self.agreed = len(agreed + new)
+        return new
 
     def _stopping(self, stop: StopRequest, logging: bool) -> bool:
         """Whether to save and stop now; ranks agree at logging points."""
