@@ -118,6 +118,7 @@ def test_faults_of_the_data(name: str, folder: Folder, refused: Callable[..., st
         ("network.architecture=unett", "did you mean unet"),
         ("network.weights=nowhere.pt", "nowhere.pt"),
         ("train.labeled_batch=3 train.micro_batches=2", "train.labeled_batch"),
+        ("train.labeled_batch=1 network.architecture=deeplabv3plus", "set network.norm to group or frozen"),
         ("evaluate.mode=slidign", "evaluate.mode must be whole or sliding, not 'slidign' (did you mean sliding?)"),
     ],
 )

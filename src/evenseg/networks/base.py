@@ -100,8 +100,8 @@ class SegmentationNetwork(nn.Module):
             autocast all are of its dtype.
         """
         height, width = image.shape[-2:]
-        if self.training and image.shape[0] == 1:
-            self._refuse_single_image()
+        if self.training:
+            self.check_batch(image.shape[0])
         padded = self.padded_size(height, width)
         if padded != (height, width):
             # The edge is continued: on CamVid, zeros cost a small network up to 3.5 points of pixel accuracy, this
@@ -148,6 +148,22 @@ class SegmentationNetwork(nn.Module):
         self.heads[name] = replace_batch_norm(module) if self.norm == "group" else module
         self._head_options[name] = (on, upsample)
         self.train(self.training)
+
+    def check_batch(self, size: int) -> None:
+        """Raises InputError if the network cannot be trained with ``size`` images at a time.
+
+        Batch norm after global pooling has one value per channel and image, and no variance over one image.
+        """
+        if size > 1:
+            return
+        for name in self._pooled:
+            module = self.get_submodule(name)
+            if module.training and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+                raise InputError(
+                    f"{self.architecture} needs at least two images at a time in training, since it pools them to "
+                    "single values under batch norm: raise the batch size, lower train.micro_batches, or set "
+                    "network.norm to group or frozen"
+                )
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Trainable parameters of the encoder."""
@@ -213,14 +229,3 @@ class SegmentationNetwork(nn.Module):
     def _note_pooled(self, name: str, module: nn.Module, inputs: tuple[Tensor]) -> None:
         if inputs[0].shape[-2:].numel() == 1:
             self._pooled.append(name)
-
-    def _refuse_single_image(self) -> None:
-        """Batch norm after global pooling has one value per channel then, and no variance."""
-        for name in self._pooled:
-            module = self.get_submodule(name)
-            if module.training and isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
-                raise InputError(
-                    f"{self.architecture} needs at least two images at a time in training, since it pools them to "
-                    "single values under batch norm: raise the batch size, lower train.micro_batches, or set "
-                    "network.norm to group or frozen"
-                )

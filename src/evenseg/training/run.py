@@ -54,6 +54,7 @@ def train(config: Config, output: Path) -> int:
     claim(output, config, splits.lists)
     resuming = (output / "checkpoints" / "last.ckpt").exists()
     method = build_method(config, facts.class_frequency, weights=None if resuming else config.network.weights)
+    _check_passes(method, config, fabric.world_size)
     fabric.barrier()  # all have looked before the first one writes
     if not fabric.is_global_zero:
         return _train(method, splits, facts, config, protocol, output, fabric)
@@ -167,3 +168,13 @@ def _check_batches(config: Config, ranks: int, unlabeled: bool) -> None:
                 f"train.{key}: {size} does not divide over {ranks} processes of {config.train.micro_batches} "
                 f"micro-batches; choose a multiple of {unit}"
             )
+
+
+def _check_passes(method: Method, config: Config, ranks: int) -> None:
+    """Raises InputError where the network cannot be trained with as few images as it would see at a time."""
+    train = config.train
+    # synchronised batch norm sees the images of all ranks
+    parts = train.micro_batches * (1 if train.sync_batchnorm else ranks)
+    method.student.check_batch(train.labeled_batch // parts)
+    if method.uses_unlabeled(train.steps - 1):
+        method.student.check_batch(train.unlabeled_batch // parts)
