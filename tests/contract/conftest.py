@@ -29,6 +29,7 @@ VARIANTS: dict[str, dict] = {
         "weighting": "confidence",
         "ramp_steps": 5,
     },
+    "cutmix_seg official": {"name": "cutmix_seg", "preset": "official", "threshold": 0.25},
     "cutmix_seg classmix": {"name": "cutmix_seg", "mixer": "classmix", "weighting": "none", "supervised_loss": "ohem"},
     "fixmatch official": {"name": "fixmatch", "preset": "official", "threshold": 0.2},
     "fixmatch with components": {

@@ -37,9 +37,13 @@ class CutMixSeg(Method):
     https://github.com/Britefury/cutmix-semisup-seg (train_seg_semisup_mask_mt.py).
 
     Deviations: mixing partners are neighbours in one batch, not two batches, so that each image is
-    mixed once per step. The teacher normalises with running statistics (the official DeepLab runs
-    freeze batch normalisation). ``loss: cross_entropy`` with ``weighting: pixel`` is the modern
-    variant that AEL and DeS4 build on.
+    mixed once per step; pixels outside the images count neither in the share of confident pixels nor
+    in the mean; and by default the student sees changed colours, and the teacher normalises with
+    running statistics. ``preset: official`` selects what that code does by default: squared difference
+    summed over classes, one confidence for the whole batch, unchanged colours, and a teacher in train
+    mode whose running statistics are averaged like its weights. (Its DeepLab runs also freeze batch
+    normalisation: ``network.norm: frozen``.) ``loss: cross_entropy`` with ``weighting: pixel`` is the
+    modern variant that AEL and DeS4 build on.
 
     Args:
         ema_decay: decay of the teacher's weights.
@@ -49,6 +53,7 @@ class CutMixSeg(Method):
         threshold: confidence threshold of ``fraction`` and ``pixel``.
         unsupervised_weight: weight of the unlabeled loss.
         mixer: how two images are mixed: cutmix, classmix or none.
+        student_view: the view of which the student sees mixtures; the teacher sees the weak one.
         teacher_mode: ``eval`` normalises the teacher by running statistics, ``train`` by its batch.
         teacher_buffers: where its running statistics come from: ``ema``, ``copy`` of the student's, ``own``.
         supervised_loss: cross_entropy, ohem, focal or class_weighted.
@@ -58,6 +63,18 @@ class CutMixSeg(Method):
     """
 
     views = ViewSpec(strong=1)
+    presets = {  # noqa: RUF012
+        "official": {
+            "ema_decay": 0.99,
+            "loss": "mse",
+            "weighting": "fraction",
+            "threshold": 0.97,
+            "mixer": {"name": "cutmix", "area": 0.5},
+            "student_view": "weak",
+            "teacher_mode": "train",
+            "teacher_buffers": "ema",
+        }
+    }
 
     def __init__(
         self,
@@ -69,6 +86,7 @@ class CutMixSeg(Method):
         threshold: Fraction = 0.97,
         unsupervised_weight: NonNegative = 1.0,
         mixer: Mixer | None = None,
+        student_view: Literal["strong", "weak"] = "strong",
         teacher_mode: Literal["eval", "train"] = "eval",
         teacher_buffers: Literal["ema", "copy", "own"] = "ema",
         supervised_loss: nn.Module | None = None,
@@ -88,6 +106,8 @@ class CutMixSeg(Method):
         self.weighting = Threshold(threshold, weighting=weighting)
         self.loss = loss
         self.unsupervised_weight = unsupervised_weight
+        self.student_view = student_view
+        self.views = ViewSpec(strong=1 if student_view == "strong" else 0)
 
     def training_step(self, batch: Batch, step: Step) -> StepOutput:
         """Supervised loss + weight * consistency on mixed images."""
@@ -96,8 +116,9 @@ class CutMixSeg(Method):
             return self.finish(losses, {}, StepViews(batch.labeled.label, labeled), step)
         weak = self.teacher(batch.unlabeled.weak)
         target = self.refine(PseudoTarget.from_logits(weak.logits, batch.unlabeled.valid), weak, step)
+        seen = batch.unlabeled.strong[0] if self.student_view == "strong" else batch.unlabeled.weak
         with torch.no_grad():
-            image, mixed = self.mixer(batch.unlabeled.strong[0], target, step)
+            image, mixed = self.mixer(seen, target, step)
             confidence, label = mixed.hard()
             mixed = self.weighting.weigh(mixed, confidence)
         strong = self.student(image)
