@@ -133,6 +133,28 @@ def test_faults_of_the_command(
 
 
 @pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("[1, -1, 1]", "method.supervised_loss.weights must be a list (a number of at least 0 each) or null"),
+        ("[1, .nan, 1]", "method.supervised_loss.weights must be a list (a number of at least 0 each) or null"),
+        ("[1, .inf, 1]", "method.supervised_loss.weights must be a list (a number of at least 0 each) or null"),
+        ("[0, 0, 0]", "method.supervised_loss: weights must be finite and at least 0, and one of them above 0"),
+        ("[1, 1.0e+39, 1]", "method.supervised_loss: weights must be finite"),  # infinite in float32
+        ("[1, 1]", "method.supervised_loss: 2 weights for 3 classes"),
+        ("[]", "method.supervised_loss: 0 weights for 3 classes"),
+    ],
+)
+def test_faults_of_class_weights(
+    weights: str, expected: str, folder: Folder, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    given = f"method.supervised_loss={{name: class_weighted, weights: {weights}}}"
+    before = state(tmp_path)
+    assert expected in refused("train", folder.config, given, "--output", tmp_path / "run")
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    assert state(tmp_path) == before
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["trian"], "No such command 'trian'"),

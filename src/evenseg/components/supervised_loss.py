@@ -69,7 +69,7 @@ class ClassWeighted(nn.Module):
     Args:
         power: weights are (mean frequency / frequency)^power of the labeled pixels; 0 is plain
             cross-entropy, 1 gives every class the same total weight.
-        weights: one weight per class instead.
+        weights: one weight per class instead, in the order of the classes; not all 0.
         class_frequency: (C,) labeled pixels per class, handed in by the framework.
     """
 
@@ -77,7 +77,7 @@ class ClassWeighted(nn.Module):
         self,
         *,
         power: Fraction = 0.5,
-        weights: list[float] | None = None,
+        weights: list[NonNegative] | None = None,
         class_frequency: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -85,6 +85,8 @@ class ClassWeighted(nn.Module):
             if class_frequency is not None and len(weights) != len(class_frequency):
                 raise ValueError(f"{len(weights)} weights for {len(class_frequency)} classes")
             weight = torch.tensor(weights, dtype=torch.float32)
+            if not (weight.isfinite().all() and (weight >= 0).all() and (weight > 0).any()):
+                raise ValueError(f"weights must be finite and at least 0, and one of them above 0, not {weights}")
         elif class_frequency is not None:
             weight = inverse_frequency_weight(class_frequency, power=power)
         else:
