@@ -174,9 +174,34 @@ def test_packaged_configurations_load_by_name(name):
 
 
 @pytest.mark.parametrize(
+    ("text", "overrides", "crop"),
+    [
+        ("", [], (512, 512)),
+        ("data: {size: [40, 60]}", [], (512, 512)),  # the size of another data set
+        ("", ["data.dataset=synthetic"], (96, 128)),
+        ("data: {dataset: synthetic}", ["data.size=[40, 60]"], (40, 60)),
+        ("data: {crop: [321, 321]}", ["data.dataset=synthetic"], (321, 321)),
+        ("data: {crop: [512, 512]}", ["data.dataset=synthetic"], (512, 512)),  # given, although it is the default
+        ("data: {dataset: synthetic}", ["data.crop=[64, 64]"], (64, 64)),
+        ("data: {dataset: synthetic}", ["data.dataset=folder"], (512, 512)),
+    ],
+)
+def test_the_default_crop_follows_the_data_set(load, text, overrides, crop):
+    config = load(text, *overrides)
+    assert config.data.crop == crop
+    assert load(dump(config)) == config
+    assert override_config(config, ["data.size=[8, 8]"]).data.crop == crop  # what a run has resolved stays
+
+
+def test_a_broken_size_is_not_taken_for_a_broken_crop(complaint):
+    assert complaint("data: {dataset: synthetic, size: [5]}").startswith("data.size must be a list of 2")
+
+
+@pytest.mark.parametrize(
     "overrides",
     [
         [],
+        ["data.dataset=synthetic"],
         ["data.scale=[0.5, 1.0, 1.5]", "data.unlabeled_scale=[1, 1]", "optim.lr=1e-9", "data.root='na\u00efve: # x'"],
         ["method={name: fixmatch, mixer: {name: cutmix, area: 0.3}, components: [threshold]}", "data.resize=[4, 5]"],
         ["data.labeled=1/16", "train.precision=32", "train.clip_norm=1", "data.root='007'"],

@@ -107,6 +107,16 @@ def test_list_shows_names_a_line_each(cli: Cli) -> None:
     assert all("resnet18" in name for name in encoders)
 
 
+def test_any_config_trains_on_synthetic_scenes_in_crops_of_their_size(folder: Folder, cli: Cli, tmp_path: Path) -> None:
+    folder.config.write_text(folder.config.read_text().replace("  crop: [32, 32]\n", ""))
+    run = tmp_path / "run"
+    scenes = ("data.dataset=synthetic", "data.labeled=4", "data.train_images=8", "data.val_images=2")
+    command = ("train", folder.config, *scenes, "data.size=[40, 56]", "data.test_images=2", "--output", run)
+    assert cli(*command).code == 0
+    assert "crop: [40, 56]" in (run / "config.yaml").read_text()
+    assert "finished before" in cli(*command).out
+
+
 def test_describe_tells_paper_and_arguments(cli: Cli) -> None:
     text = cli("describe", "fixmatch").out
     assert text.startswith("fixmatch (method): ")

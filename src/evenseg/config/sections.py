@@ -81,7 +81,7 @@ class DataConfig(Section):
     test: str | None = None
     labels: str | None = None  # folder of label maps, where `labeled`, `val`, ... are folders of images
     resize: Size | tuple[Size, Size] | None = None  # [height, width] or short side, before any view and for scoring
-    crop: tuple[Size, Size] = (512, 512)  # height, width
+    crop: tuple[Size, Size] = (512, 512)  # height, width; default for synthetic scenes: their size
     scale: Scale = (0.5, 2.0)  # a range, or (one, three or more) a list to choose from
     unlabeled_scale: Scale | None = None  # default: `scale`
     flip: Fraction = 0.5
@@ -103,6 +103,12 @@ class DataConfig(Section):
         if isinstance(value, tuple) and value[0] > value[1]:
             raise PydanticCustomError("descending", "the low end of a range comes first")
         return value
+
+    @model_validator(mode="after")
+    def _synthetic_scenes_are_seen_whole(self) -> DataConfig:
+        if self.dataset == "synthetic" and "crop" not in self.model_fields_set:
+            object.__setattr__(self, "crop", self.size)  # past `frozen`: nobody has seen the section yet
+        return self
 
 
 class OptimConfig(Section):
