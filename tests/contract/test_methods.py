@@ -120,7 +120,7 @@ def test_teacher_is_the_average_and_takes_no_gradient(spec):
     train_one_step(method, 0, batch)
     before = copy.deepcopy(method.teacher.network)
     train_one_step(method, 1, batch)
-    decay = min(1 - 1 / 2, method.teacher.decay)
+    decay = min(1 - 1 / 2, method.teacher.decay) if method.teacher.warmup else method.teacher.decay
     for (name, now), old, student in zip(
         method.teacher.network.named_parameters(), before.parameters(), method.student.parameters(), strict=True
     ):

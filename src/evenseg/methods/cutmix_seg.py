@@ -38,15 +38,16 @@ class CutMixSeg(Method):
 
     Deviations: mixing partners are neighbours in one batch, not two batches, so that each image is
     mixed once per step; pixels outside the images count neither in the share of confident pixels nor
-    in the mean; and by default the student sees changed colours, and the teacher normalises with
-    running statistics. ``preset: official`` selects what that code does by default: squared difference
-    summed over classes, one confidence for the whole batch, unchanged colours, and a teacher in train
-    mode whose running statistics are averaged like its weights. (Its DeepLab runs also freeze batch
-    normalisation: ``network.norm: frozen``.) ``loss: cross_entropy`` with ``weighting: pixel`` is the
-    modern variant that AEL and DeS4 build on.
+    in the mean; and by default the student sees changed colours, the teacher normalises with running
+    statistics, and its decay warms up. ``preset: official`` selects what that code does by default:
+    squared difference summed over classes, one confidence for the whole batch, unchanged colours, a
+    constant decay, and a teacher in train mode whose running statistics are averaged like its
+    weights. (Its DeepLab runs also freeze batch normalisation: ``network.norm: frozen``.) ``loss:
+    cross_entropy`` with ``weighting: pixel`` is the modern variant that AEL and DeS4 build on.
 
     Args:
         ema_decay: decay of the teacher's weights.
+        ema_warmup: at step k (from 0) a decay of at most 1 - 1 / (k + 1): the average of all students so far.
         loss: ``mse`` (squared difference, summed over classes) or ``cross_entropy`` against the label.
         weighting: how the teacher's confidence weighs a pixel: the ``fraction`` of pixels of the batch
             that reach the threshold, one number for all; ``pixel``: 1 or 0; its ``confidence``; ``none``.
@@ -66,6 +67,7 @@ class CutMixSeg(Method):
     presets = {  # noqa: RUF012
         "official": {
             "ema_decay": 0.99,
+            "ema_warmup": False,
             "loss": "mse",
             "weighting": "fraction",
             "threshold": 0.97,
@@ -81,6 +83,7 @@ class CutMixSeg(Method):
         network: SegmentationNetwork,
         *,
         ema_decay: Fraction = 0.99,
+        ema_warmup: bool = True,
         loss: Literal["mse", "cross_entropy"] = "mse",
         weighting: Weighting = "fraction",
         threshold: Fraction = 0.97,
@@ -101,7 +104,9 @@ class CutMixSeg(Method):
             supervised_steps=supervised_steps,
             ramp_steps=ramp_steps,
         )
-        self.teacher: EMATeacher = EMATeacher(network, decay=ema_decay, buffers=teacher_buffers, mode=teacher_mode)
+        self.teacher: EMATeacher = EMATeacher(
+            network, decay=ema_decay, warmup=ema_warmup, buffers=teacher_buffers, mode=teacher_mode
+        )
         self.mixer = mixer or CutMix()
         self.weighting = Threshold(threshold, weighting=weighting)
         self.loss = loss

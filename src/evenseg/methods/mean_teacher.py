@@ -23,11 +23,14 @@ class MeanTeacher(Method):
     https://arxiv.org/abs/1703.01780. Official segmentation code read for the settings:
     https://github.com/charlesCXK/TorchSemiSeg (exp.voc, MeanTeacher).
 
-    Deviations: by default the consistency is taken on unlabeled images only; ``preset: official``
-    takes it on the labeled ones too, as that code does, which costs a further teacher pass.
+    Deviations: by default the consistency is taken on unlabeled images only, and the decay warms up;
+    ``preset: official`` takes it on the labeled ones too, as that code does, which costs a further
+    teacher pass, and keeps the decay constant. With either, the teacher moves after the step, and
+    pixels outside the images do not count.
 
     Args:
         ema_decay: decay of the teacher's weights.
+        ema_warmup: at step k (from 0) a decay of at most 1 - 1 / (k + 1): the average of all students so far.
         unsupervised_weight: weight of the consistency; the large value makes up for the mean over classes.
         student_view: the view the student sees of an unlabeled image; the teacher sees the weak one.
         labeled_consistency: consistency on the labeled images too.
@@ -41,13 +44,14 @@ class MeanTeacher(Method):
     """
 
     views = ViewSpec()
-    presets = {"official": {"labeled_consistency": True}}  # noqa: RUF012
+    presets = {"official": {"labeled_consistency": True, "ema_warmup": False}}  # noqa: RUF012
 
     def __init__(
         self,
         network: SegmentationNetwork,
         *,
         ema_decay: Fraction = 0.99,
+        ema_warmup: bool = True,
         unsupervised_weight: NonNegative = 100.0,
         student_view: Literal["weak", "strong"] = "weak",
         labeled_consistency: bool = False,
@@ -65,7 +69,9 @@ class MeanTeacher(Method):
             supervised_steps=supervised_steps,
             ramp_steps=ramp_steps,
         )
-        self.teacher: EMATeacher = EMATeacher(network, decay=ema_decay, buffers=teacher_buffers, mode=teacher_mode)
+        self.teacher: EMATeacher = EMATeacher(
+            network, decay=ema_decay, warmup=ema_warmup, buffers=teacher_buffers, mode=teacher_mode
+        )
         self.unsupervised_weight = unsupervised_weight
         self.student_view = student_view
         self.labeled_consistency = labeled_consistency
