@@ -21,24 +21,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from evenseg.config import Config, override_config
 from evenseg.data.allocator import keep_freed_memory
-from evenseg.data.classes import Classes
-from evenseg.data.dataset import DataSplits
-from evenseg.data.loaders import RawBatch
-from evenseg.training.build import build_method, protocol_of
-from evenseg.training.fabric import make_fabric
+from evenseg.training.probe import probe_trainer, random_batch
 from evenseg.training.trainer import Trainer
 
 METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch")
 CLASSES = 21
 
 
-def trainer_of(method: str, encoder: str, precision: str, size: int, batch: int, folder: Path) -> Trainer:
-    config = override_config(
+def config_of(method: str, encoder: str, precision: str, size: int, batch: int) -> Config:
+    return override_config(
         Config(),
         [
             f"method={method}",
@@ -49,30 +44,6 @@ def trainer_of(method: str, encoder: str, precision: str, size: int, batch: int,
             f"train.unlabeled_batch={batch}",
             "train.accelerator=cpu",
         ],
-    )
-    frequency = np.full(CLASSES, 1000, dtype=np.int64)
-    names = tuple(f"class {i}" for i in range(CLASSES))
-    classes = Classes(names, tuple((i, i, i) for i in range(CLASSES)), 255, None)
-    splits = DataSplits(classes, None, None, None, None, frequency, frequency, {}, {}, [])  # type: ignore[arg-type]
-    fabric = make_fabric(config.train)
-    return Trainer(
-        build_method(config, frequency, weights=None), splits, config, (), protocol_of(config), folder, fabric
-    )
-
-
-def raw_batch(size: int, batch: int, *, unlabeled: bool) -> RawBatch:
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (2, batch, size, size, 3), generator=generator, dtype=torch.uint8)
-    label = torch.randint(0, CLASSES, (batch, size // 32, size // 32), generator=generator, dtype=torch.uint8)
-    label = label.repeat_interleave(32, 1).repeat_interleave(32, 2)
-    index = torch.arange(batch)
-    raw = RawBatch(image[0], label, index, {})
-    if not unlabeled:
-        return raw
-    return raw._replace(
-        unlabeled_image=image[1],
-        unlabeled_valid=torch.ones(batch, size, size, dtype=torch.bool),
-        unlabeled_index=index,
     )
 
 
@@ -105,9 +76,10 @@ def cpu_seconds(function: Callable[[], object]) -> float:
 def measure(method: str, encoder: str, precision: str, size: int, batch: int, repetitions: int) -> tuple[float, float]:
     """Median CPU seconds of a step and of its bare passes."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_of(method, encoder, precision, size, batch, Path(folder))
+        config = config_of(method, encoder, precision, size, batch)
+        trainer = probe_trainer(config, CLASSES, Path(folder))
         unlabeled = trainer.method.views.unlabeled
-        raw = raw_batch(size, batch, unlabeled=unlabeled)
+        raw = random_batch(config, CLASSES, unlabeled=unlabeled)
         bare = bare_passes(trainer, size, batch, unlabeled=unlabeled)
         steps, passes = [], []
         for index in range(repetitions + 2):

@@ -72,6 +72,20 @@ def test_counts_every_pixel_once(protocol: Protocol) -> None:
     assert torch.equal(evaluate(Brightness(), dataset, protocol).counts, brute_force(dataset))
 
 
+def test_counts_of_every_image() -> None:
+    dataset = Noise(SIZES)
+    counts = torch.zeros(len(dataset), 3, 3, dtype=torch.int64)
+    matrix = evaluate(Brightness(), dataset, Protocol(batch=3), image_counts=counts)
+    for index in range(len(dataset)):
+        alone = torch.zeros(len(dataset), 3, 3, dtype=torch.int64)
+        # a rank that has this image only
+        single = evaluate(Brightness(), dataset, Protocol(), rank=index, world_size=len(dataset), image_counts=alone)
+        expected = torch.stack([single.counts.diagonal(), single.counts.sum(dim=1), single.counts.sum(dim=0)])
+        assert torch.equal(counts[index], expected)
+        assert alone.sum() == expected.sum()
+    assert torch.equal(counts.sum(dim=0)[1], matrix.counts.sum(dim=1))
+
+
 def test_neighbours_of_equal_size_share_a_call() -> None:
     model = Brightness()
     evaluate(model, Noise(SIZES), Protocol(batch=3))

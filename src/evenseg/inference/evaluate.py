@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from evenseg.errors import InputError
+from evenseg.functional.distributed import sum_over_ranks
 from evenseg.inference.ahead import group_neighbours, map_ahead
 from evenseg.inference.predict import Autocast, Protocol, evaluating, images_at_once, predict_label
-from evenseg.metrics.confusion import ConfusionMatrix
+from evenseg.metrics.confusion import ConfusionMatrix, confusion_counts
+from evenseg.metrics.image_counts import image_counts as counts_of_image
 
 if TYPE_CHECKING:
     from evenseg.data.dataset import Dataset
@@ -35,6 +37,7 @@ def evaluate(
     world_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
     threads: int = 2,
+    image_counts: Tensor | None = None,
 ) -> ConfusionMatrix:
     """The confusion matrix of a model on a data set, at the resolution that the data set gives.
 
@@ -51,6 +54,8 @@ def evaluate(
             are processes of a distributed run, all must call this function.
         progress: called with (images done, images of this rank).
         threads: that read images.
+        image_counts: (N, 3, C) int64 zeros on the CPU for the N images of the data set; filled with what
+            each contributes, see ``metrics.image_counts``.
 
     Returns:
         The matrix of all ranks, on the CPU.
@@ -66,13 +71,19 @@ def evaluate(
     with evaluating(model):
         for group in group_neighbours(pairs, size=_size, largest=lambda size: images_at_once(size, protocol)):
             pred = predict_label(model, to_images([pair.image for pair in group], device), protocol, autocast=autocast)
-            label = torch.from_numpy(np.stack([pair.label for pair in group]))
-            matrix.update(pred, label.to(device))
-            done += len(group)
+            labels = torch.from_numpy(np.stack([pair.label for pair in group])).to(device)
+            for predicted, label in zip(pred, labels, strict=True):
+                counts = confusion_counts(predicted, label, matrix.num_classes)
+                matrix.counts += counts
+                if image_counts is not None:
+                    image_counts[indices[done]] = counts_of_image(counts).cpu()
+                done += 1
             if progress is not None:
                 progress(done, len(indices))
     matrix.all_reduce()
     matrix.counts = matrix.counts.cpu()
+    if image_counts is not None and world_size > 1:
+        image_counts.copy_(sum_over_ranks(image_counts.to(device)))
     return matrix
 
 

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from evenseg.config import Config
 from evenseg.data.allocator import keep_freed_memory
@@ -24,6 +26,7 @@ from evenseg.training.display import check_progress
 from evenseg.training.environment import environment
 from evenseg.training.fabric import make_fabric, precision
 from evenseg.training.folder import RunFacts, claim, facts_of, locked, write_json, write_start
+from evenseg.training.image_scores import ImageScores, write_image_scores
 from evenseg.training.log import require_tensorboard
 from evenseg.training.trainer import Progress, Stopped, Trainer
 from evenseg.training.validate import Scores, figures, validate
@@ -122,12 +125,16 @@ def _result(
     method, fabric = trainer.method, trainer.fabric
     evaluated: dict[str, Scores] = {}
 
-    def evaluate(which: str) -> None:
-        by_role = validate(method, scored, facts.tail.names, protocol, fabric)
+    def evaluate(which: str, image_counts: Tensor | None = None) -> None:
+        by_role = validate(method, scored, facts.tail.names, protocol, fabric, image_counts=image_counts)
         evaluated.update({f"{which}_{role}": scores for role, scores in by_role.items()})
 
     trainer.share_buffers()
-    evaluate("last")
+    counts = torch.zeros(len(scored), 3, len(facts.classes.names), dtype=torch.int64)
+    evaluate("last", counts)
+    if fabric.is_global_zero:
+        names = tuple(scored.name(index) for index in range(len(scored)))
+        write_image_scores(trainer.folder, ImageScores(counts, names))
     best = trainer.folder / "checkpoints" / "best.ckpt"
     fabric.barrier()
     if best.exists():

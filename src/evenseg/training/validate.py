@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from evenseg.data.dataset import Dataset
 from evenseg.inference.evaluate import evaluate
@@ -25,8 +25,12 @@ def score(
     fabric: Fabric,
     *,
     progress: Callable[[int, int], None] | None = None,
+    image_counts: Tensor | None = None,
 ) -> Scores:
-    """The figures of one image -> logits module on a labeled data set; ranks share the images."""
+    """The figures of one image -> logits module on a labeled data set; ranks share the images.
+
+    ``progress`` and ``image_counts`` are those of ``inference.evaluate``.
+    """
     matrix = evaluate(
         network,
         dataset,
@@ -36,15 +40,25 @@ def score(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         progress=progress,
+        image_counts=image_counts,
     )
     return summarize(matrix.counts, dataset.classes.names, tail)
 
 
 def validate(
-    method: Method, dataset: Dataset, tail: tuple[str, ...], protocol: Protocol, fabric: Fabric
+    method: Method,
+    dataset: Dataset,
+    tail: tuple[str, ...],
+    protocol: Protocol,
+    fabric: Fabric,
+    *,
+    image_counts: Tensor | None = None,
 ) -> dict[str, Scores]:
-    """Scores by role (``student``, ``teacher``), the headline last."""
-    return {role: score(network, dataset, tail, protocol, fabric) for role, network in method.predictors().items()}
+    """Scores by role (``student``, ``teacher``), the headline last, to which ``image_counts`` belong."""
+    *others, headline = method.predictors().items()
+    scores = {role: score(network, dataset, tail, protocol, fabric) for role, network in others}
+    role, network = headline
+    return {**scores, role: score(network, dataset, tail, protocol, fabric, image_counts=image_counts)}
 
 
 def figures(scores: Scores) -> str:

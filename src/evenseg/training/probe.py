@@ -1,0 +1,87 @@
+"""What a step of a configuration costs, found out on random images: no data are read, nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from evenseg.config import Config
+from evenseg.data.batches import RawBatch
+from evenseg.data.classes import Classes, palette
+from evenseg.data.dataset import DataSplits
+from evenseg.training.build import build_method, protocol_of
+from evenseg.training.fabric import make_fabric
+from evenseg.training.trainer import Trainer
+
+REPETITIONS = 3  # of which the first allocates
+
+
+class Cost(NamedTuple):
+    """supervised_seconds, seconds: of a step before and after the unlabeled images come in. state_bytes: of the
+    method and its optimiser, the size of ``last.ckpt``. method_bytes: of the method, the size of ``best.ckpt``."""
+
+    supervised_seconds: float
+    seconds: float
+    state_bytes: int
+    method_bytes: int
+
+
+def probe(config: Config, num_classes: int) -> Cost:
+    """Cost of the steps of a run, measured on random images of its crop size, without loading and validation."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = probe_trainer(config, num_classes, Path(folder))
+        views, first = trainer.method.views, trainer.method.supervised_steps
+        seconds = _seconds(trainer, config, num_classes, first, unlabeled=views.unlabeled)
+        before = _seconds(trainer, config, num_classes, 0, unlabeled=False) if views.unlabeled and first else seconds
+        method = sum(value.nbytes for value in trainer.method.state_dict().values())
+        optimizer = sum(
+            value.nbytes
+            for state in trainer.optimizer.state_dict()["state"].values()
+            for value in state.values()
+            if isinstance(value, torch.Tensor)
+        )
+        return Cost(before, seconds, method + optimizer, method)
+
+
+def probe_trainer(config: Config, num_classes: int, folder: Path) -> Trainer:
+    """A trainer without data, whose ``_step`` takes batches from ``random_batch``."""
+    frequency = np.full(num_classes, 1000, dtype=np.int64)
+    classes = Classes(tuple(f"class {i}" for i in range(num_classes)), palette(num_classes), None, None)
+    splits = DataSplits(classes, None, None, None, None, frequency, frequency, {}, {}, [])  # type: ignore[arg-type]
+    method = build_method(config, frequency, weights=None)
+    return Trainer(method, splits, config, (), protocol_of(config), folder, make_fabric(config.train))
+
+
+def random_batch(config: Config, num_classes: int, *, unlabeled: bool) -> RawBatch:
+    """One micro-batch of noise with blocks of labels, of the size a single process gets."""
+    train, (height, width) = config.train, config.data.crop
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(batch: int) -> torch.Tensor:
+        return torch.randint(0, 256, (batch, height, width, 3), generator=generator, dtype=torch.uint8)
+
+    labeled, extra = train.labeled_batch // train.micro_batches, train.unlabeled_batch // train.micro_batches
+    blocks = torch.randint(0, num_classes, (labeled, -(-height // 32), -(-width // 32)), generator=generator)
+    label = blocks.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :height, :width]
+    label = label.to(torch.uint8 if num_classes <= 255 else torch.int32)
+    raw = RawBatch(noise(labeled), label, torch.arange(labeled), {})
+    if not unlabeled:
+        return raw
+    valid = torch.ones(extra, height, width, dtype=torch.bool)
+    return raw._replace(unlabeled_image=noise(extra), unlabeled_valid=valid, unlabeled_index=torch.arange(extra))
+
+
+def _seconds(trainer: Trainer, config: Config, num_classes: int, step: int, *, unlabeled: bool) -> float:
+    batches = [random_batch(config, num_classes, unlabeled=unlabeled)] * config.train.micro_batches
+    seconds = []
+    for _ in range(REPETITIONS):
+        begin = time.perf_counter()
+        logged = trainer._step(step, batches)
+        float(logged["loss"])  # waits for the device
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
