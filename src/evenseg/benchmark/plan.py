@@ -108,7 +108,7 @@ def load_plan(path: Path, overrides: list[str] | None = None) -> Plan:
     if file.reference is not None and file.reference not in file.rows:
         raise InputError(f"{path}: reference: there is no row {file.reference!r}{nearest(file.reference, file.rows)}")
     if file.sequence is not None:
-        _check_pattern(path, file.sequence)
+        check_sequence(f"{path}: sequence", file.sequence)
     runs = [
         _resolve(path, file, row, split, fold, seed, overrides or [])
         for split, fold, seed, row in product(file.splits, file.folds, file.seeds, file.rows)
@@ -139,13 +139,14 @@ def _yaml(value: object, fold: int) -> str:
     return json.dumps(value).replace("{fold}", str(fold))
 
 
-def _check_pattern(path: Path, pattern: str) -> None:
+def check_sequence(key: str, pattern: str) -> None:
+    """Raises InputError where a text is no pattern with one group."""
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise InputError(f"{path}: sequence: {pattern!r} is no pattern ({error})") from None
+        raise InputError(f"{key}: {pattern!r} is no pattern ({error}); write a regular expression") from None
     if groups != 1:
-        raise InputError(f"{path}: sequence: {pattern!r} needs one group in brackets, the name of the sequence")
+        raise InputError(f"{key}: {pattern!r} needs one group in brackets, the name of the sequence")
 
 
 def _explain(error: ValidationError) -> str:

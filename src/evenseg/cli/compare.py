@@ -1,0 +1,53 @@
+"""``evenseg compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    other: Annotated[Path, typer.Argument(metavar="RUN", help="The one it is compared with.")],
+    sequence: Annotated[
+        str | None,
+        typer.Option("--sequence", metavar="PATTERN", help="Its group names the video an image is from: '(seq\\d+)_'."),
+    ] = None,
+    block: Annotated[
+        int | None, typer.Option("--block", min=1, help="So many neighbouring frames count as one image.")
+    ] = None,
+) -> None:
+    """Compare two runs on the images both were scored on, with 95 % intervals over images.
+
+    Runs of unlike splits or protocols are refused with the reason. Neighbouring frames of a video are no independent
+    evidence: name their sequence, or the interval is too narrow.
+
+    \b
+    evenseg compare runs/cutmix_seg runs/supervised
+    evenseg compare runs/a runs/b --sequence '([^/]+)_\\d+' --block 10
+    """
+    from evenseg.benchmark import tables
+    from evenseg.benchmark.compare import compare_runs
+    from evenseg.benchmark.difference import Units
+    from evenseg.benchmark.plan import check_sequence
+    from evenseg.cli.tables import percent, print_table
+
+    if sequence is not None:
+        check_sequence("--sequence", sequence)
+    found = compare_runs(run, other, Units(sequence, block))
+    ours, theirs = found.ours.result, found.theirs.result
+    print(f"{ours['headline']} of {run} and {theirs['headline']} of {other}, {ours['split']}, {ours['protocol']}\n")
+    rows = []
+    for difference in found.differences:
+        title, mean, over_images, _ = tables.difference_cells(difference)
+        figure = difference.figure
+        rows.append([title, percent(ours[figure]), percent(theirs[figure]), mean, over_images])
+    for name, value in theirs["per_class_iou"].items():
+        before, after = value, ours["per_class_iou"].get(name)
+        change = "-" if before is None or after is None else f"{100 * (after - before):+.2f}"
+        rows.append([name, percent(after), percent(before), change, ""])
+    print_table(["IoU, %", run.name, other.name, "difference", "over images"], rows, numbers=4)
+    if any(difference.over_images is None for difference in found.differences):
+        print("\nNo interval: it takes images.npz of both runs and ten images or sequences.")
