@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 RANKS = 2
@@ -47,3 +48,11 @@ def ranks(*arguments: object) -> list[Ended]:
     ]
     ended = [process.communicate() for process in processes]
     return [Ended(process.returncode, *texts) for process, texts in zip(processes, ended, strict=True)]
+
+
+def torchrun(logs: Path, *arguments: object) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """A command line of evenseg under ``torchrun``; also what each process wrote on standard error."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
+    command += ["--redirects=3", f"--log-dir={logs}", "-m", "evenseg", *map(str, arguments)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    return done, [next(logs.rglob(f"{rank}/stderr.log")).read_text() for rank in range(RANKS)]

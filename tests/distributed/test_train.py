@@ -1,11 +1,42 @@
 """``evenseg train`` in two processes."""
 
+import json
+
 import pytest
 
 from evenseg.data.samplers import Stream
 
-from ..training.helpers import checkpoint, config_file, damage, folder_options, make_photos
-from .launch import ranks
+from ..training.helpers import SMALL, checkpoint, config_file, damage, folder_options, make_photos, train
+from .launch import ranks, torchrun
+
+
+def losses(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    return [{k: v for k, v in line.items() if k.startswith("loss")} for line in lines if line["split"] == "train"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path):
+    options = ["method=cutmix_seg", "train.steps=3", "train.labeled_batch=4", "train.unlabeled_batch=4"]
+    options += ["train.log_every=2", "train.checkpoint_every=1", "train.precision=32", "data.workers=0"]
+    options += ["method.weighting=none", "network.encoder=tu-test_efficientnet"]
+    # group norm of maps of a few pixels makes more of rounding: there the memory format alone changes weights by 8e-5
+    options += ["network.norm=frozen"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train(tmp_path, one, *options) == 0
+    command = ["train", config_file(tmp_path), "--output", two, *SMALL, *options]
+    done, errors = torchrun(tmp_path / "logs", *command)
+    assert done.returncode == 0, done.stderr
+    assert errors == ["", ""]
+    assert json.loads((two / "environment.json").read_text())["processes"] == 2
+    expected, got = checkpoint(one)["method"], checkpoint(two)["method"]
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        error = (got[name].double() - value.double()).abs().max().item()
+        assert error <= 1e-5 * max(1.0, value.double().abs().max().item()), name
+    assert len(losses(one)) == 2
+    for left, right in zip(losses(one), losses(two), strict=True):
+        assert right == pytest.approx(left, rel=1e-5)
 
 
 @pytest.mark.slow
