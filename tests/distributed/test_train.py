@@ -1,6 +1,7 @@
 """``evenseg train`` in two processes."""
 
 import json
+import re
 
 import pytest
 
@@ -37,6 +38,22 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert len(losses(one)) == 2
     for left, right in zip(losses(one), losses(two), strict=True):
         assert right == pytest.approx(left, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_alone_says_so_in_one_line(tmp_path):
+    photos = make_photos(tmp_path)
+    damage(photos, Stream(seed=3, name="unlabeled", length=6).index(3))  # the second process' in the first step
+    options = ["method=cutmix_seg", "train.steps=2", *folder_options(photos), "train.unlabeled_batch=4"]
+    command = ["train", config_file(tmp_path), "--output", tmp_path / "run", *options, "data.workers=0"]
+    done, errors = torchrun(tmp_path / "logs", *command)
+    assert done.returncode == 1
+    assert re.search(r"rank +: 1 .*\n *exitcode +: 2 ", done.stderr), done.stderr
+    assert errors[1].startswith("evenseg: error: ")
+    assert "data.max_unreadable (now 0)" in errors[1]
+    assert errors[1].count("\n") == 1
+    # the other one loses the connection; torchrun may end it before it can say so
+    assert errors[0] in ("", "evenseg: error: another process of this run has ended; its own message says why\n")
 
 
 @pytest.mark.slow

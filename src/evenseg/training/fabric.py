@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
@@ -55,3 +57,20 @@ def precision(asked: str, accelerator: str) -> str:
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seeds torch's own generators (dropout) from (seed, step, rank)."""
     torch.manual_seed(key(seed, "torch", step, rank))
+
+
+@contextmanager
+def ends_with_others() -> Iterator[None]:
+    """Where another rank has ended, which says why itself, a line in place of the traceback of a lost connection.
+
+    So with gloo. With nccl a rank waits for the lost one until the launcher ends it.
+
+    Raises:
+        InputError: another rank has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "by peer" not in str(error):  # the connection was closed, or reset
+            raise
+        raise InputError("another process of this run has ended; its own message says why") from None

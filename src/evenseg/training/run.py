@@ -24,7 +24,7 @@ from evenseg.training import checkpoint
 from evenseg.training.build import build_method, method_class, protocol_of
 from evenseg.training.display import check_progress
 from evenseg.training.environment import environment
-from evenseg.training.fabric import make_fabric, precision
+from evenseg.training.fabric import ends_with_others, make_fabric, precision
 from evenseg.training.folder import RunFacts, claim, facts_of, locked, write_json, write_start
 from evenseg.training.image_scores import ImageScores, write_image_scores
 from evenseg.training.log import require_tensorboard
@@ -32,6 +32,7 @@ from evenseg.training.trainer import Progress, Stopped, Trainer
 from evenseg.training.validate import Scores, figures, validate
 
 
+@ends_with_others()
 def train(config: Config, output: Path) -> int:
     """Trains a run into ``output``, or resumes or reports the one that is there.
 
