@@ -29,6 +29,7 @@ def test_mean_and_spread_over_folds() -> None:
         assert better.figures[name] == pytest.approx((fmean(values), stdev(values)))
     assert better.per_class["car"].mean == pytest.approx(fmean(run["per_class_iou"]["car"] for run in runs))
     assert (base.runs, base.expected, base.versus) == (3, 3, [])
+    assert tables.main_table([base])[1][0][-2:] == ["1.500 ± 1.000", "1.00 ± 0.00"]
 
 
 def test_differences_are_paired_by_fold() -> None:

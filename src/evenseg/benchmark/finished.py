@@ -7,33 +7,28 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from torch import Tensor
-
 from evenseg.benchmark.plan import RunSpec
 from evenseg.config import Config, difference, dump, load_config
 from evenseg.errors import InputError
 from evenseg.training.checkpoint import write_text
 from evenseg.training.image_scores import ImageScores, read_image_scores
+from evenseg.training.timing import read_timing
 
 State = Literal["finished", "kept", "changed", "begun", "new"]
-KEPT_FILES = ("result.json", "environment.json", "images.npz")
+KEPT_FILES = ("result.json", "environment.json", "timing.json", "images.npz")
 # where the data lie and what the machine is: another value of these is no other experiment
 _PLACES = frozenset({"data.root", "data.classes", "train.accelerator"})
 
 
 class Finished(NamedTuple):
-    """A finished run. result: its ``result.json``. environment: its ``environment.json``. images: what every scored
-    image contributes, None where the run folder has no such file."""
+    """A finished run. result: its ``result.json``. environment: its ``environment.json``. timing: its ``timing.json``,
+    empty where there is none. images: what every scored image contributes, None where there is no such file."""
 
     spec: RunSpec
     result: dict[str, Any]
     environment: dict[str, Any]
+    timing: dict[str, Any]
     images: ImageScores | None
-
-    @property
-    def counts(self) -> Tensor | None:
-        """(N, 3, C) counts of the images."""
-        return None if self.images is None else self.images.counts
 
 
 def state_of(spec: RunSpec, output: Path, kept: Path | None) -> tuple[State, str]:
@@ -61,7 +56,8 @@ def read_finished(spec: RunSpec, folder: Path) -> Finished:
             files[name] = json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise InputError(f"{folder / name}: missing or damaged; remove {folder} and run the plan again") from None
-    return Finished(spec, files["result.json"], files["environment.json"], read_image_scores(folder))
+    timing, images = read_timing(folder), read_image_scores(folder)
+    return Finished(spec, files["result.json"], files["environment.json"], timing, images)
 
 
 def keep(spec: RunSpec, output: Path, kept: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -68,8 +68,8 @@ def summarize_plan(
                     },
                     {name: figure for name in _classes(runs) if (figure := _over(runs, _of_class(name)))},
                     {name: figure for name in _networks(runs) if (figure := _over(runs, _of_network(name)))},
-                    _over(runs, _top("seconds_per_step")),
-                    _over(runs, _top("peak_memory_bytes")),
+                    _figure(run.timing.get("seconds_per_step") for run in runs),
+                    _figure(run.timing.get("peak_memory_bytes") for run in runs),
                     versus,
                     why_not,
                 )
@@ -92,7 +92,11 @@ def _versus(runs: list[Finished], reference: list[Finished], units: Units) -> tu
 
 
 def _over(runs: Sequence[Finished], value: Callable[[dict[str, Any]], float | None]) -> Figure | None:
-    values = [number for run in runs if (number := value(run.result)) is not None]
+    return _figure(value(run.result) for run in runs)
+
+
+def _figure(numbers: Iterable[float | None]) -> Figure | None:
+    values = [number for number in numbers if number is not None]
     return Figure(fmean(values), stdev(values) if len(values) > 1 else None) if values else None
 
 

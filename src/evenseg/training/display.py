@@ -48,15 +48,15 @@ class Display:
         if self._live:
             self._progress.update(self._task, completed=step)
 
-    def speed(self, step: int) -> float:
-        """Steps per second since the last call."""
+    def lap(self, step: int) -> tuple[int, float]:
+        """Steps and seconds since the last call."""
         now = time.perf_counter()
         before, done = self._mark
         self._mark = (now, step)
-        return (step - done) / max(now - before, 1e-9)
+        return step - done, max(now - before, 1e-9)
 
     def pause(self, step: int) -> None:
-        """Starts the clock of ``speed`` anew, so that validation does not count as slow training."""
+        """Starts the clock of ``lap`` anew, so that validation does not count as slow training."""
         self._mark = (time.perf_counter(), step)
 
     def report(self, step: int, losses: dict[str, float], lr: float, speed: float) -> None:

@@ -30,6 +30,7 @@ from evenseg.training.log import MetricsLog
 from evenseg.training.meter import Meter
 from evenseg.training.optim import build_optimizer, learning_rate_factor, set_learning_rate
 from evenseg.training.signals import StopRequest
+from evenseg.training.timing import Timing
 from evenseg.training.validate import figures, validate
 from evenseg.types import Step, StepOutput
 
@@ -95,6 +96,7 @@ class Trainer:
             if method.teacher is not None:
                 method.teacher.network.compile()
         self.guard = Guard(method)
+        self.timing = Timing(folder, fabric.device)
         self._resume()
         self.agreed = len(self.progress.unreadable)  # how many of these all ranks know of
 
@@ -140,6 +142,8 @@ class Trainer:
                     self._agree(done)
                 if saving:
                     self.save()
+                    if first:
+                        self.timing.write()
                 if stopping and done < total:
                     raise Stopped(stop.signal or signal.SIGTERM, done)
         return self.progress
@@ -234,11 +238,12 @@ class Trainer:
 
     def _report(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
         values = self.meter.means()
-        speed = display.speed(done)
+        steps, seconds = display.lap(done)
+        self.timing.add(steps, seconds)
         group = self.optimizer.param_groups[-1]
         lr = float(group["lr"])
         losses = {k: v for k, v in values.items() if k == "loss" or k.startswith("loss/")}
-        display.report(done, losses, lr, speed)
+        display.report(done, losses, lr, steps / seconds)
         record({"step": done, "split": "train", **values, "lr": lr})
 
     def _agree(self, done: int) -> None:
