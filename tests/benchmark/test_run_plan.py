@@ -84,6 +84,12 @@ def test_a_plan_is_stopped_finished_and_kept(plan: Path, tmp_path: Path, capfd: 
     assert (moved / "differences.csv").read_text() == (output / "differences.csv").read_text()
     assert not (moved / "supervised").exists()
 
+    capfd.readouterr()
+    assert run(plan, tmp_path / "nowhere", "--results", str(kept), "--tables") == 0
+    text = capfd.readouterr().out
+    assert all(line in text for line in ("mean_teacher", "minus supervised", "pedestrian"))
+    assert not (tmp_path / "nowhere").exists()
+
     # a row that means something else by now is noticed and left alone
     plan.write_text(plan.read_text().replace("supervised:", "supervised: {set: {optim.lr: 0.5}}"))
     assert run(plan, output) == 1

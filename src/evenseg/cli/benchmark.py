@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from evenseg.benchmark.plan import Plan
+    from evenseg.benchmark.summary import Line
 
 
 def benchmark(
@@ -25,6 +26,9 @@ def benchmark(
         typer.Option("--results", metavar="FOLDER", help="Kept results; default results/PLAN beside the plan."),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Copy the results of finished runs to the kept ones.")] = False,
+    tables_only: Annotated[
+        bool, typer.Option("--tables", help="Print the tables of what is finished, here or kept; train nothing.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs with an estimate of time and disk, and train nothing.")
     ] = False,
@@ -38,9 +42,9 @@ def benchmark(
     evenseg benchmark plan.yaml --dry-run
     evenseg benchmark plan.yaml --output runs/plan --jobs 2
     evenseg benchmark plan.yaml data.root=/elsewhere --keep
+    evenseg benchmark benchmarks/camvid.yaml --tables
     """
     from evenseg.benchmark.plan import load_plan
-    from evenseg.cli.tables import print_table
 
     loaded = load_plan(plan, overrides or [])
     output = output or Path("runs") / plan.stem
@@ -48,17 +52,14 @@ def benchmark(
     if dry_run:
         _print_estimate(loaded, output, kept, jobs)
         return 0
-    from evenseg.benchmark import tables
-    from evenseg.benchmark.run import run_plan
+    from evenseg.benchmark.run import plan_lines, run_plan
 
+    if tables_only:
+        _print_tables(plan_lines(loaded, output, kept), loaded.reference)
+        return 0
     result = run_plan(loaded, output, kept=kept, jobs=jobs, keep_results=keep)
     if result.lines:
-        for table in (
-            tables.main_table(result.lines),
-            tables.difference_table(result.lines, loaded.reference),
-        ):
-            print()
-            print_table(*table, numbers=len(table[0]) - 2)
+        _print_tables(result.lines, loaded.reference)
         print(f"\nall tables: {output / 'table.md'}")
     for outcome in result.failed:
         print(f"failed: {outcome.spec.name}: {outcome.message}")
@@ -71,6 +72,18 @@ def benchmark(
         print("stopped; the same command goes on")
         return 128 + result.stopped
     return 1 if result.failed or result.changed else 0
+
+
+def _print_tables(lines: list[Line], reference: str) -> None:
+    from evenseg.benchmark import tables
+    from evenseg.cli.tables import print_table
+
+    if not lines:
+        print("no run of this plan is finished")
+    for table in (tables.main_table(lines), tables.class_table(lines), tables.difference_table(lines, reference)):
+        if table[1]:
+            print()
+            print_table(*table, numbers=len(table[0]) - 2)
 
 
 def _print_estimate(plan: Plan, output: Path, kept: Path, jobs: int | None) -> None:
