@@ -2,14 +2,19 @@
 
 from evenseg.metrics.confusion import ConfusionMatrix, confusion_counts
 from evenseg.metrics.imbalance import Imbalance, TailClasses, imbalance, tail_classes
+from evenseg.metrics.pseudo_label_health import HealthFigures, health_figures, health_sums, kl_divergence
 from evenseg.metrics.summary import summarize
 
 __all__ = [
     "ConfusionMatrix",
+    "HealthFigures",
     "Imbalance",
     "TailClasses",
     "confusion_counts",
+    "health_figures",
+    "health_sums",
     "imbalance",
+    "kl_divergence",
     "summarize",
     "tail_classes",
 ]
