@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from evenseg.data.classes import Classes
 from evenseg.errors import InputError
 from evenseg.inference import images as images_module
-from evenseg.inference.images import Failure, enlarged_label, predict_images
+from evenseg.inference.images import Failure, predict_images
 from evenseg.inference.inputs import expand_inputs
 from evenseg.inference.outputs import overlay
+from evenseg.inference.pictures import enlarged_label
 from evenseg.inference.predict import Protocol
 
 CLASSES = Classes(("dark", "bright"), ((200, 0, 0), (0, 0, 200)), 255, None)

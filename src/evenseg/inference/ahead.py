@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ Size = TypeVar("Size")
 
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int = 2, depth: int = 8
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Like ``map``, in order, with at most ``depth`` results under way or waiting.
 
     An exception of ``function`` is raised at its item's turn; what has not started is then dropped.

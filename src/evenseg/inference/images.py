@@ -7,22 +7,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from evenseg.data.classes import Classes
 from evenseg.data.image_io import decode_image
-from evenseg.data.resize import Resize, resize_image
+from evenseg.data.resize import Resize
 from evenseg.errors import InputError
-from evenseg.inference.ahead import group_neighbours, map_ahead
-from evenseg.inference.evaluate import to_images
+from evenseg.inference.ahead import map_ahead
 from evenseg.inference.inputs import Source
 from evenseg.inference.outputs import explained, write_label, write_overlay, write_prob
-from evenseg.inference.predict import Autocast, Protocol, evaluating, images_at_once, predict_label, predict_prob
-
-CLASSES_AT_ONCE = 8  # classes whose probabilities are enlarged at a time
+from evenseg.inference.pictures import Picture, Prediction, make_picture, predict_pictures
+from evenseg.inference.predict import Autocast, Protocol, evaluating
 
 
 class Failure(NamedTuple):
@@ -38,18 +34,6 @@ class Files(NamedTuple):
     label: Path
     overlay: Path | None
     prob: Path | None
-
-
-class _Picture(NamedTuple):
-    source: Source
-    image: np.ndarray  # (H, W, 3) uint8, upright, as large as the file
-    resized: np.ndarray  # (h, w, 3) uint8, as large as the network was trained on
-
-
-class _Prediction(NamedTuple):
-    picture: _Picture
-    label: np.ndarray  # (H, W) uint8 or int32
-    prob: np.ndarray | None  # (C, H, W) float16
 
 
 def predict_images(
@@ -93,29 +77,27 @@ def predict_images(
     Raises:
         InputError: a file exists and ``overwrite`` is False (nothing is written), or cannot be written.
     """
-    files = {source.path: _files(output, source.name, overlay, prob) for source in sources}
+    files = {source.name: files_of(output, source.name, overlay=overlay, prob=prob) for source in sources}
     if not overwrite:
         refuse_existing(list(files.values()))
     with explained(output):
         output.mkdir(parents=True, exist_ok=True)
     failures: list[Failure] = []
 
-    def pictures() -> Iterator[_Picture]:
+    def pictures() -> Iterator[Picture]:
         for item in map_ahead(lambda source: _read(source, resize), sources, threads=threads, depth=2 * protocol.batch):
             if isinstance(item, Failure):
                 failures.append(item)
             else:
                 yield item
 
-    def predictions() -> Iterator[_Prediction]:
-        for group in group_neighbours(pictures(), size=_sizes, largest=lambda s: images_at_once(s[1], protocol)):
-            yield from _predict(model, group, protocol, prob, torch.device(device), autocast)
+    predictions = predict_pictures(model, pictures(), protocol, prob=prob, device=device, autocast=autocast)
 
-    def write(prediction: _Prediction) -> None:
-        _write(files[prediction.picture.source.path], prediction, classes)
+    def write(prediction: Prediction) -> None:
+        write_prediction(files[prediction.picture.name], prediction, classes)
 
     with evaluating(model):
-        for written, _ in enumerate(map_ahead(write, predictions(), threads=threads, depth=2 * threads), start=1):
+        for written, _ in enumerate(map_ahead(write, predictions, threads=threads, depth=2 * threads), start=1):
             if progress is not None:
                 progress(written + len(failures), len(sources))
     if progress is not None:
@@ -130,33 +112,8 @@ def refuse_existing(files: Sequence[Files]) -> None:
             raise InputError(f"{path}: exists already; add --overwrite, or choose another --output")
 
 
-def enlarged_label(prob: Tensor, size: tuple[int, int]) -> Tensor:
-    """The most probable class after bilinear enlargement, without holding all classes at full size.
-
-    Args:
-        prob: (B, C, h, w) float32.
-        size: (H, W).
-
-    Returns:
-        (B, H, W) int64.
-    """
-    best = prob.new_full((len(prob), *size), -1.0)
-    label = torch.zeros(best.shape, dtype=torch.int64, device=prob.device)
-    for first in range(0, prob.shape[1], CLASSES_AT_ONCE):
-        value, index = _enlarged(prob[:, first : first + CLASSES_AT_ONCE], size).max(dim=1)
-        better = value > best
-        best = torch.where(better, value, best)
-        label = torch.where(better, index + first, label)
-    return label
-
-
-def _enlarged(prob: Tensor, size: tuple[int, int]) -> Tensor:
-    if prob.shape[-2:] == size:
-        return prob
-    return F.interpolate(prob, size=size, mode="bilinear", align_corners=False)
-
-
-def _files(output: Path, name: str, overlay: bool, prob: bool) -> Files:
+def files_of(output: Path, name: str, *, overlay: bool, prob: bool) -> Files:
+    """The outputs of the image of a name."""
     return Files(
         output / "labels" / f"{name}.png",
         output / "overlays" / f"{name}.jpg" if overlay else None,
@@ -164,44 +121,16 @@ def _files(output: Path, name: str, overlay: bool, prob: bool) -> Files:
     )
 
 
-def _read(source: Source, resize: Resize) -> _Picture | Failure:
+def _read(source: Source, resize: Resize) -> Picture | Failure:
     try:
         image = decode_image(source.path)
     except InputError as error:
         return Failure(source.path, str(error))
-    return _Picture(source, image, resize_image(image, resize))
+    return make_picture(source.name, image, resize)
 
 
-def _sizes(picture: _Picture) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width of the file and of the network's input."""
-    return (picture.image.shape[0], picture.image.shape[1]), (picture.resized.shape[0], picture.resized.shape[1])
-
-
-def _predict(
-    model: nn.Module,
-    group: list[_Picture],
-    protocol: Protocol,
-    keep_prob: bool,
-    device: torch.device,
-    autocast: Autocast,
-) -> Iterator[_Prediction]:
-    size, network_size = _sizes(group[0])
-    image = to_images([picture.resized for picture in group], device)
-    probs: list[np.ndarray] | list[None] = [None] * len(group)
-    if keep_prob:
-        full = _enlarged(predict_prob(model, image, protocol, autocast=autocast), size)
-        label = full.max(dim=1).indices
-        probs = list(full.half().cpu().numpy())
-    elif size == network_size:
-        label = predict_label(model, image, protocol, autocast=autocast)
-    else:
-        label = enlarged_label(predict_prob(model, image, protocol, autocast=autocast), size)
-    labels = label.to(torch.int32).cpu().numpy()
-    for picture, one, prob in zip(group, labels, probs, strict=True):
-        yield _Prediction(picture, one, prob)
-
-
-def _write(files: Files, prediction: _Prediction, classes: Classes) -> None:
+def write_prediction(files: Files, prediction: Prediction, classes: Classes) -> None:
+    """Write what is wanted of a prediction. Raises InputError where that cannot be done."""
     with explained(files.label):
         write_label(files.label, prediction.label, classes)
         if files.overlay is not None:

@@ -20,18 +20,21 @@ class Source(NamedTuple):
     name: str
 
 
-def expand_inputs(inputs: Sequence[str], *, exclude: Path | None = None) -> list[Source]:
+def expand_inputs(
+    inputs: Sequence[str], *, exclude: Path | None = None, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> list[Source]:
     """The images among files, folders (searched with all their subfolders) and glob patterns (``**`` too).
 
-    Of folders and patterns only files with a suffix of a known image format count, and none that
-    is hidden or below ``exclude``; a file that is given by name always counts. Each image appears
-    once. Names are paths relative to the innermost folder that holds everything given, so that
+    Of folders and patterns only files with one of the ``suffixes`` count, and none that is hidden
+    or below ``exclude``; a file that is given by name always counts. Each file appears once. Names
+    are paths relative to the innermost folder that holds everything given, so that
     ``a/x.jpg b/x.jpg`` become ``a/x`` and ``b/x``; where only the suffix tells two images apart, it
     stays part of the name (``x.jpg``, ``x.png``).
 
     Args:
         inputs: paths or patterns.
         exclude: folder to leave out, usually the one that is written to.
+        suffixes: of the files that count, in lower case.
 
     Returns:
         Sorted by path.
@@ -42,10 +45,10 @@ def expand_inputs(inputs: Sequence[str], *, exclude: Path | None = None) -> list
     bases: list[str] = []
     found: set[str] = set()
     for text in inputs:
-        base, paths = _expand(os.path.expanduser(text))
+        base, paths = _expand(os.path.expanduser(text), suffixes)
         paths = [path for path in paths if exclude is None or not _is_below(path, exclude)]
         if not paths:
-            kinds = " ".join(sorted(IMAGE_SUFFIXES))
+            kinds = " ".join(sorted(suffixes))
             raise InputError(f"{text}: no image there ({kinds}); give a file, a folder of images or a quoted pattern")
         bases.append(os.path.abspath(base))
         found.update(os.path.abspath(path) for path in paths)
@@ -55,20 +58,20 @@ def expand_inputs(inputs: Sequence[str], *, exclude: Path | None = None) -> list
     return _name([Path(path) for path in sorted(found)], Path(root))
 
 
-def _expand(text: str) -> tuple[str, list[str]]:
+def _expand(text: str, suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
     """The folder that names are relative to, and the files."""
     if os.path.isdir(text):
-        return text, list(_images_below(text))
+        return text, list(_images_below(text, suffixes))
     if os.path.lexists(text):
         return os.path.dirname(text), [text]
     if glob.has_magic(text):
         matches = glob.glob(text, recursive=True)
-        folders = [image for match in matches if os.path.isdir(match) for image in _images_below(match)]
-        return _fixed_part(text), [match for match in matches if _is_image(match)] + folders
+        folders = [image for match in matches if os.path.isdir(match) for image in _images_below(match, suffixes)]
+        return _fixed_part(text), [match for match in matches if _is_image(match, suffixes)] + folders
     raise InputError(f"{text}: no such file or folder; check the path")
 
 
-def _images_below(folder: str) -> Iterator[str]:
+def _images_below(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     visited: set[str] = set()
     for parent, children, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -77,12 +80,12 @@ def _images_below(folder: str) -> Iterator[str]:
             continue
         visited.add(real)
         children[:] = sorted(child for child in children if not child.startswith("."))
-        yield from (path for name in names if _is_image(path := os.path.join(parent, name)))
+        yield from (path for name in names if _is_image(path := os.path.join(parent, name), suffixes))
 
 
-def _is_image(path: str) -> bool:
+def _is_image(path: str, suffixes: tuple[str, ...]) -> bool:
     name = os.path.basename(path)
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)
+    return not name.startswith(".") and Path(name).suffix.lower() in suffixes and os.path.isfile(path)
 
 
 def _is_below(path: str, folder: Path) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
 from evenseg.config import Config
 from evenseg.data.build import build_scored
+from evenseg.data.image_io import IMAGE_SUFFIXES
+from evenseg.data.video_io import VIDEO_SUFFIXES
 from evenseg.errors import InputError
 from evenseg.inference.images import Failure, predict_images
-from evenseg.inference.inputs import expand_inputs
+from evenseg.inference.inputs import Source, expand_inputs
+from evenseg.inference.video import outputs_of, predict_video, refuse_existing_videos
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
 from evenseg.training.build import build_method, protocol_of
@@ -95,9 +99,17 @@ def evaluate_run(
     }
 
 
+class Predicted(NamedTuple):
+    """What ``predict_run`` did: images and frames predicted in so many seconds, and what could not be read."""
+
+    images: int
+    seconds: float
+    failures: list[Failure]
+
+
 def predict_run(
     folder: Path,
-    images: Sequence[str],
+    inputs: Sequence[str],
     output: Path,
     *,
     which: Which = "last",
@@ -107,35 +119,56 @@ def predict_run(
     prob: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Failure]:
-    """Predicts image files with one network of a run; needs none of the run's data.
+) -> Predicted:
+    """Predicts images and videos with one network of a run; needs none of the run's data.
 
     Args:
         folder: the run folder.
-        images: files, folders and glob patterns.
+        inputs: files, folders and glob patterns.
         output: folder to write to.
-        which, network, configure, progress: as in ``evaluate_run``.
+        which, network, configure: as in ``evaluate_run``.
         overlay, prob, overwrite: as in ``inference.images.predict_images``.
-
-    Returns:
-        The images that could not be read; all others are predicted.
+        progress: called with (images and frames done, all that are known of).
     """
     stored, facts = read_run(folder)
     config = configure(stored)
-    sources = expand_inputs(images, exclude=output)
+    sources = expand_inputs(inputs, exclude=output, suffixes=IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+    videos = [source for source in sources if source.path.suffix.lower() in VIDEO_SUFFIXES]
+    images = [source for source in sources if source not in videos]
+    _refuse_shared_folders(videos, images)
+    if not overwrite:
+        refuse_existing_videos([outputs_of(output, video.name, overlay=overlay, prob=prob) for video in videos])
     _, predictor = predictor_of(load_method(folder, config, facts, which), network)
     fabric = make_fabric(config.train)
-    return predict_images(
-        predictor.to(fabric.device),
-        sources,
-        output,
-        facts.classes,
-        protocol_of(config),
-        resize=config.data.resize if config.data.dataset == "folder" else None,
-        overlay=overlay,
-        prob=prob,
-        overwrite=overwrite,
-        device=fabric.device,
-        autocast=fabric.autocast,
-        progress=progress,
-    )
+    predictor.to(fabric.device)
+    resize = config.data.resize if config.data.dataset == "folder" else None
+    arguments = (output, facts.classes, protocol_of(config))
+    options: dict[str, Any] = {
+        "resize": resize,
+        "overlay": overlay,
+        "prob": prob,
+        "device": fabric.device,
+        "autocast": fabric.autocast,
+        "progress": progress,
+    }
+    start = time.perf_counter()
+    failures: list[Failure] = []
+    done = 0
+    if images:
+        failures = predict_images(predictor, images, *arguments, overwrite=overwrite, **options)
+        done = len(images) - len(failures)
+    for video in videos:
+        frames, failure = predict_video(predictor, video, *arguments, **options)
+        done += frames
+        failures += [failure] if failure is not None else []
+    return Predicted(done, time.perf_counter() - start, failures)
+
+
+def _refuse_shared_folders(videos: Sequence[Source], images: Sequence[Source]) -> None:
+    """The frames of ``clip.mp4`` go where the images of a folder ``clip`` would go."""
+    for video in videos:
+        if any(image.name.startswith(f"{video.name}/") for image in images):
+            raise InputError(
+                f"{video.path}: its frames and the images in the folder {video.name} beside it would be written to "
+                "the same place; predict them one after the other, with an --output each"
+            )
