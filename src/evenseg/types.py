@@ -65,7 +65,8 @@ class Step(NamedTuple):
     index: 0-based step of ``total``. generator: CPU generator seeded from (seed, index), equal on
     all ranks, for draws of the step as a whole. Draws that belong to a sample are keyed by
     (seed, index, global slot), see ``functional.random``; ``labeled_slot`` and ``unlabeled_slot``
-    are the global slots of the first image of this rank's micro-batch.
+    are the global slots of the first image of this rank's micro-batch. health: whether the
+    pseudo-labels of this step are examined, which changes nothing but the log.
     """
 
     index: int  # type: ignore[assignment]  # as above
@@ -74,6 +75,7 @@ class Step(NamedTuple):
     seed: int = 0
     labeled_slot: int = 0
     unlabeled_slot: int = 0
+    health: bool = False
 
 
 class NetworkOutput(NamedTuple):
@@ -90,12 +92,14 @@ class PseudoTarget(NamedTuple):
 
     prob: (B, C, H, W) float32 without gradient, sums to 1 over C. weight: (B, H, W) float32 >= 0,
     0 where the pixel teaches nothing. valid: (B, H, W) bool, the pixels inside the images, which
-    means over pixels are taken over; None: all of them.
+    means over pixels are taken over; None: all of them. truth: (B, H, W) int64, for the log alone, in
+    steps that examine pseudo-labels and where it is known.
     """
 
     prob: Tensor
     weight: Tensor
     valid: Tensor | None = None
+    truth: Tensor | None = None
 
     @classmethod
     def from_logits(cls, logits: Tensor, valid: Tensor) -> PseudoTarget:

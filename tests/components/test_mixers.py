@@ -20,7 +20,8 @@ def make_target(seed: int = 0) -> PseudoTarget:
     generator = torch.Generator().manual_seed(seed)
     prob = torch.rand(BATCH, CLASSES, SIZE, SIZE, generator=generator).softmax(1)
     weight = torch.rand(BATCH, SIZE, SIZE, generator=generator)
-    return PseudoTarget(prob, weight, torch.rand(BATCH, SIZE, SIZE, generator=generator) < 0.8)
+    valid = torch.rand(BATCH, SIZE, SIZE, generator=generator) < 0.8
+    return PseudoTarget(prob, weight, valid, torch.randint(0, CLASSES, valid.shape, generator=generator))
 
 
 def slots(first: int = 0, batch: int = BATCH) -> torch.Tensor:
@@ -40,6 +41,7 @@ def test_one_mask_for_image_and_target():
             assert torch.equal(mixed.prob[i], torch.where(inside, source.prob[partner], target.prob[i]))
             assert torch.equal(mixed.weight[i], torch.where(inside, source.weight[partner], target.weight[i]))
             assert torch.equal(mixed.valid[i], torch.where(inside, target.valid[partner], target.valid[i]))
+            assert torch.equal(mixed.truth[i], torch.where(inside, target.truth[partner], target.truth[i]))
 
 
 MIXERS = [

@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from evenseg.components.base import Component
+from evenseg.methods.base import HEALTH
+from evenseg.metrics.pseudo_label_health import HealthSums
 from evenseg.types import StepOutput
 
 from .conftest import CLASSES, SIZE, VARIANTS, make_batch, make_method, make_step
@@ -165,6 +168,53 @@ def test_a_step_never_waits_for_the_device(spec):
         sum(output.losses.values()).backward()
         method.on_step_end(make_step(1))
     assert counted.found == []
+
+
+def examined(method, batch, truth=None):
+    """The output of a step whose pseudo-labels are examined."""
+    if truth is not None:
+        batch = batch._replace(unlabeled=batch.unlabeled._replace(maps={"truth": truth}))
+    return method(batch, make_step(1)._replace(health=True))
+
+
+@every_method
+def test_examining_pseudo_labels_changes_nothing_and_never_waits(spec):
+    method, other = make_method(spec), make_method(spec)
+    batch = make_batch(method)
+    plain = method(batch, make_step(1))
+    assert HEALTH not in plain.log
+    if batch.unlabeled is None:
+        assert HEALTH not in examined(other, batch).log
+        return
+    with CountHostReads() as counted:
+        output = examined(other, batch, torch.zeros(4, SIZE, SIZE, dtype=torch.int64))
+    assert counted.found == []
+    assert {k: v.item() for k, v in output.losses.items()} == {k: v.item() for k, v in plain.losses.items()}
+    sums = HealthSums(*output.log[HEALTH])
+    assert sums.predicted.sum() > 0
+    assert sums.true[0] == sums.predicted.sum()  # every valid pixel is truly of class 0
+    assert (sums.disagreeing <= sums.predicted).all()  # known, and no more
+
+
+class Remember(Component):
+    """Keeps the labels of the last pseudo target."""
+
+    def refine(self, target, weak, step):
+        self.label = target.label
+        return target
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name in ("mean_teacher", "cutmix_seg", "fixmatch")])
+def test_truth_goes_with_the_pixels_it_belongs_to(name):
+    """Where the teacher's labels are the truth every pseudo-label is right, also after mixing."""
+    method, other = make_method(VARIANTS[name]), make_method(VARIANTS[name])
+    method.components.append(Remember())
+    batch = make_batch(method)
+    examined(method, batch)
+    sums = HealthSums(*examined(other, batch, method.components[-1].label).log[HEALTH])
+    assert (sums.predicted > 0).sum() > 1
+    assert torch.equal(sums.right, sums.kept)
+    assert torch.equal(sums.true, sums.predicted)
 
 
 def test_the_counter_of_host_reads_counts():

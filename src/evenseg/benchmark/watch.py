@@ -110,7 +110,7 @@ def last_step(folder: Path) -> int:
     """The last step in the log of a run, 0 before the first."""
     try:
         with open(folder / "metrics.jsonl", "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 20_000))
+            file.seek(max(0, file.seek(0, 2) - 100_000))
             lines = [line for line in file.read().split(b"\n") if line.startswith(b"{") and line.endswith(b"}")]
         return int(json.loads(lines[-1])["step"]) if lines else 0
     except (OSError, ValueError, KeyError):

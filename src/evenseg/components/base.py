@@ -31,7 +31,7 @@ class Component(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Mixes the images of a batch, and their targets with the same mask."""
+    """Mixes the images of a batch, and their targets with the same mask, all fields of them."""
 
     def forward(
         self, image: Tensor, target: PseudoTarget, step: Step, pasted: PseudoTarget | None = None

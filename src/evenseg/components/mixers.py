@@ -32,6 +32,7 @@ def mix(
         torch.where(mask, source.prob[partner], target.prob),
         torch.where(flat, source.weight[partner], target.weight),
         None if target.valid is None else torch.where(flat, target.valid[partner], target.valid),
+        None if target.truth is None else torch.where(flat, target.truth[partner], target.truth),
     )
     return torch.where(mask, image[partner], image), mixed
 

@@ -160,6 +160,12 @@ class EvaluateConfig(Section):
     batch: Size = 4
 
 
+class HealthConfig(Section):
+    """How closely the pseudo-labels are watched."""
+
+    every: Count = 20  # examine those of every so many steps; 0: never
+
+
 class Config(Section):
     """A whole run."""
 
@@ -169,6 +175,7 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    health: HealthConfig = HealthConfig()
     seed: Count = 0
 
     @model_validator(mode="after")

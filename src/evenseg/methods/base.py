@@ -12,9 +12,12 @@ from evenseg.components.base import Component, extra_losses
 from evenseg.components.base import refine as fold_refine
 from evenseg.components.supervised_loss import CrossEntropy
 from evenseg.functional.schedules import sigmoid_ramp
+from evenseg.metrics.pseudo_label_health import health_sums
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.networks.ema import EMATeacher
 from evenseg.types import Batch, NetworkOutput, PseudoTarget, Step, StepOutput, StepViews, ViewSpec
+
+HEALTH = "pseudo_label_health"  # the name of the sums among the logged values; no scalar
 
 
 class ParamGroup(NamedTuple):
@@ -68,13 +71,18 @@ class Method(nn.Module):
         self.supervised_steps = supervised_steps
         self.ramp_steps = ramp_steps
         self.teacher: EMATeacher | None = None
+        self._truth: Tensor | None = None  # of the unlabeled images of the current step, if it is examined
         for component in components:
             component.attach(network)
 
     @final  # type: ignore[misc]  # nn.Module declares forward as an attribute
     def forward(self, batch: Batch, step: Step) -> StepOutput:
         """The only entry: DDP hooks it, and nothing else."""
-        return self.training_step(batch, step)
+        if step.health and batch.unlabeled is not None:
+            self._truth = batch.unlabeled.maps.get("truth")
+        output = self.training_step(batch, step)
+        self._truth = None
+        return output
 
     def training_step(self, batch: Batch, step: Step) -> StepOutput:
         """Weighted losses and values to log of one (micro-)batch."""
@@ -123,6 +131,8 @@ class Method(nn.Module):
 
     def refine(self, target: PseudoTarget, weak: NetworkOutput, step: Step) -> PseudoTarget:
         """The fold of all components over a pseudo target; without gradient."""
+        if self._truth is not None:
+            target = target._replace(truth=self._truth)
         with torch.no_grad():
             return fold_refine(self._components(), target, weak, step)
 
@@ -147,7 +157,18 @@ class Method(nn.Module):
         with torch.no_grad():
             for component in self._components():
                 component.update(views, step)
-        return StepOutput(losses, {name: value.detach() for name, value in log.items()})
+        log = {name: value.detach() for name, value in log.items()}
+        return StepOutput(losses, log | _health(views) if step.health else log)
 
     def _components(self) -> Iterable[Component]:
         return (component for component in self.components if isinstance(component, Component))
+
+
+def _health(views: StepViews) -> dict[str, Tensor]:
+    """The sums of the pseudo-labels, as the student is taught them; empty without any."""
+    target = views.target if views.mixed is None else views.mixed
+    if target is None:
+        return {}
+    # the student's view is aligned with what the mixer returned, and with nothing else
+    student = None if views.strong is None or views.mixed is None else views.strong.logits.detach()
+    return {HEALTH: health_sums(target, student, target.truth)}

@@ -18,7 +18,7 @@ class Meter:
         self._counts: dict[str, int] = {}
 
     def add(self, values: dict[str, Tensor]) -> None:
-        """One step's scalars, of any dtype; a name may be missing in some steps, but equally on all ranks."""
+        """One step's tensors, of any dtype; a name may be missing in some steps, but equally on all ranks."""
         for name, value in values.items():
             value = value.float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
@@ -28,16 +28,15 @@ class Meter:
         """Makes the sums of all ranks their mean; called by all ranks together, before a checkpoint."""
         if self._sums and world_size() > 1:
             # a loss of a rank is in the form whose mean over ranks is the loss of the global batch
-            mean_over_ranks = sum_over_ranks(torch.stack(list(self._sums.values()))) / world_size()
-            self._sums = dict(zip(self._sums, mean_over_ranks.unbind(), strict=True))
+            self._sums = self._parts(sum_over_ranks(self._flat()) / world_size())
 
-    def means(self) -> dict[str, float]:
-        """Mean over steps and ranks of each value since the last call; called by all ranks together."""
+    def means(self) -> dict[str, Tensor]:
+        """Mean over steps and ranks of each value since the last call, on the host; called by all ranks together."""
         if not self._sums:
             return {}
         self.share()
-        sums = torch.stack(list(self._sums.values())).tolist()  # the one wait for the device
-        means = {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
+        sums = self._parts(self._flat().cpu().double())  # the one wait for the device
+        means = {name: total / self._counts[name] for name, total in sums.items()}
         self._sums, self._counts = {}, {}
         return means
 
@@ -49,3 +48,11 @@ class Meter:
         """Takes back a state, the same on every rank, so that its mean over ranks is itself."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
         self._counts = dict(state["counts"])
+
+    def _flat(self) -> Tensor:
+        return torch.cat([value.flatten() for value in self._sums.values()])
+
+    def _parts(self, flat: Tensor) -> dict[str, Tensor]:
+        """What ``_flat`` has put in a row, by name and in the old shapes."""
+        parts = torch.split(flat, [value.numel() for value in self._sums.values()])
+        return {name: part.view(value.shape) for (name, value), part in zip(self._sums.items(), parts, strict=True)}

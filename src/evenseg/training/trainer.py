@@ -21,11 +21,12 @@ from evenseg.errors import InputError
 from evenseg.functional import random
 from evenseg.functional.distributed import gather_over_ranks, sum_over_ranks
 from evenseg.inference.predict import Protocol
-from evenseg.methods.base import Method
+from evenseg.methods.base import HEALTH, Method
 from evenseg.training import checkpoint
 from evenseg.training.display import Display
 from evenseg.training.fabric import seed_step
 from evenseg.training.guard import Guard
+from evenseg.training.health import health_record
 from evenseg.training.log import MetricsLog
 from evenseg.training.meter import Meter
 from evenseg.training.optim import build_optimizer, learning_rate_factor, set_learning_rate
@@ -222,7 +223,7 @@ class Trainer:
 
     def _key(self, index: int, micro: int) -> Step:
         """The ``Step`` of a micro-batch of this rank."""
-        train = self.config.train
+        train, every = self.config.train, self.config.health.every
         part = self.fabric.global_rank * train.micro_batches + micro
         parts = self.fabric.world_size * train.micro_batches
         return Step(
@@ -232,12 +233,15 @@ class Trainer:
             self.config.seed,
             part * (train.labeled_batch // parts),
             part * (train.unlabeled_batch // parts),
+            health=every > 0 and index % every == 0,
         )
 
     # between steps
 
     def _report(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
-        values = self.meter.means()
+        means = self.meter.means()
+        health = means.pop(HEALTH, None)
+        values = {name: float(value) for name, value in means.items()}
         steps, seconds = display.lap(done)
         self.timing.add(steps, seconds)
         group = self.optimizer.param_groups[-1]
@@ -245,6 +249,9 @@ class Trainer:
         losses = {k: v for k, v in values.items() if k == "loss" or k.startswith("loss/")}
         display.report(done, losses, lr, steps / seconds)
         record({"step": done, "split": "train", **values, "lr": lr})
+        if health is not None:
+            names, frequency = self.splits.classes.names, torch.from_numpy(self.splits.class_frequency)
+            record({"step": done, "split": "health", **health_record(health, names, frequency)})
 
     def _agree(self, done: int) -> None:
         """Where all ranks meet between steps: they share what a checkpoint holds, and stop together if they must."""

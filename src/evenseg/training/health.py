@@ -1,0 +1,36 @@
+"""The line of the log that tells how the pseudo-labels are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from evenseg.metrics.pseudo_label_health import HealthSums, health_figures, kl_divergence
+
+
+def health_record(sums: Tensor, names: Sequence[str], class_frequency: Tensor) -> dict[str, Any]:
+    """Figures of all pseudo-labels, and of those of each class.
+
+    Args:
+        sums: (8, C) of ``health_sums``, or a mean of such.
+        names: C class names.
+        class_frequency: (C,) labeled pixels, which the divergence is from.
+
+    Returns:
+        ``kl_divergence``; ``kept``, ``weight``, ``confidence``, ``disagreement``, ``precision`` and ``recall`` of
+        all; ``per_class_share`` and ``per_class_`` and each of these names, by class name. None where unknown.
+    """
+    record: dict[str, Any] = {"kl_divergence": _digits(float(kl_divergence(HealthSums(*sums).kept, class_frequency)))}
+    overall = health_figures(sums.sum(dim=1, keepdim=True))._asdict()
+    record |= {name: _digits(float(value)) for name, value in overall.items() if name != "share"}
+    for name, values in health_figures(sums)._asdict().items():
+        record[f"per_class_{name}"] = dict(zip(names, map(_digits, values.tolist()), strict=True))
+    return record
+
+
+def _digits(value: float) -> float | None:
+    """Six significant digits, more than pixels are worth."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
