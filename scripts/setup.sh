@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 recent='import sys; sys.exit(sys.version_info < (3, 11))'
 # what `import evenseg` and the tests need, for machines that have it all but reach no package index
 imports='import cv2, lightning_fabric, matplotlib, PIL, pydantic, pytest, rich, safetensors, timm, torch, torchvision, typer, yaml
-import segmentation_models_pytorch, torchmetrics, xdist'
+import onnx, onnxruntime, onnxscript, segmentation_models_pytorch, torchmetrics, xdist'
 
 find_python() {
   for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do
@@ -34,10 +34,10 @@ fi
 
 install() {
   if command -v uv >/dev/null; then
-    uv pip install --python .venv/bin/python --editable '.[dev,tensorboard]'
+    uv pip install --python .venv/bin/python --editable '.[dev,onnx,tensorboard]'
   else
     .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip
-    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev,tensorboard]'
+    .venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev,onnx,tensorboard]'
   fi
 }
 

@@ -12,6 +12,7 @@ from evenseg import __version__
 from evenseg.cli.benchmark import benchmark
 from evenseg.cli.catalog import describe, list_names
 from evenseg.cli.evaluate import evaluate
+from evenseg.cli.export import export
 from evenseg.cli.predict import predict
 from evenseg.cli.quiet import silence_libraries
 from evenseg.cli.train import train
@@ -28,7 +29,8 @@ app = typer.Typer(
 )
 app.command("train", short_help="Train a model into a run folder, or resume it.")(train)
 app.command("evaluate", short_help="Score a run, per class and on average.")(evaluate)
-app.command("predict", short_help="Label images with a trained run.")(predict)
+app.command("predict", short_help="Label images and videos with a trained run.")(predict)
+app.command("export", short_help="Take a trained network away: ONNX, torch.export, safetensors.")(export)
 app.command("benchmark", short_help="Train a plan of runs and tabulate them.")(benchmark)
 app.command("list", short_help="Methods, losses, encoders, configs ... by name.")(list_names)
 app.command("describe", short_help="What a method or a part of one takes.")(describe)

@@ -61,6 +61,7 @@ class SegmentationNetwork(nn.Module):
         self.architecture = resolve_architecture(architecture)
         self.encoder_name = resolve_encoder(encoder)
         self.num_classes = num_classes
+        self.output_stride = output_stride
         self.norm = norm
         hub_tag = None if weights is None or weight_files.is_path(weights) else weights
         parts = build_parts(
