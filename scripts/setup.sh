@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 recent='import sys; sys.exit(sys.version_info < (3, 11))'
 # what `import evenseg` and the tests need, for machines that have it all but reach no package index
-imports='import cv2, lightning_fabric, matplotlib, PIL, pydantic, pytest, rich, safetensors, timm, torch, torchvision, typer, yaml
+imports='import cv2, lightning_fabric, matplotlib, PIL, pydantic, pytest, rich, safetensors, scipy, timm, torch, torchvision, typer, yaml
 import onnx, onnxruntime, onnxscript, segmentation_models_pytorch, torchmetrics, xdist'
 
 find_python() {

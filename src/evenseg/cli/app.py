@@ -11,6 +11,7 @@ import typer
 from evenseg import __version__
 from evenseg.cli.benchmark import benchmark
 from evenseg.cli.catalog import describe, list_names
+from evenseg.cli.compare import compare
 from evenseg.cli.evaluate import evaluate
 from evenseg.cli.export import export
 from evenseg.cli.predict import predict
@@ -32,6 +33,7 @@ app.command("evaluate", short_help="Score a run, per class and on average.")(eva
 app.command("predict", short_help="Label images and videos with a trained run.")(predict)
 app.command("export", short_help="Take a trained network away: ONNX, torch.export, safetensors.")(export)
 app.command("benchmark", short_help="Train a plan of runs and tabulate them.")(benchmark)
+app.command("compare", short_help="Two runs side by side, with intervals.")(compare)
 app.command("list", short_help="Methods, losses, encoders, configs ... by name.")(list_names)
 app.command("describe", short_help="What a method or a part of one takes.")(describe)
 
