@@ -58,6 +58,10 @@ class MetricsLog:
                 if isinstance(value, float):
                     self._board.add_scalar(f"{prefix}/{name}", value, record["step"])
 
+    def records(self) -> list[Record]:
+        """What has been written so far."""
+        return read(self._path) if self._path.exists() else []
+
     def close(self) -> None:
         """Flushes TensorBoard."""
         if self._board is not None:

@@ -23,6 +23,7 @@ from evenseg.functional.distributed import gather_over_ranks, sum_over_ranks
 from evenseg.inference.predict import Protocol
 from evenseg.methods.base import HEALTH, Method
 from evenseg.training import checkpoint
+from evenseg.training.alarms import Alarms
 from evenseg.training.display import Display
 from evenseg.training.fabric import seed_step
 from evenseg.training.guard import Guard
@@ -122,7 +123,7 @@ class Trainer:
             log = MetricsLog(self.folder, step=self.progress.step, tensorboard=config.tensorboard) if first else None
             if log is not None:
                 stack.callback(log.close)
-            record = log.write if log is not None else _discard
+            record = self._watched(log, display) if log is not None else _discard
             if self.progress.step and self.progress.step < total:
                 display.say(f"resuming from step {self.progress.step}")
             for index, micro_batches in self._steps():
@@ -252,6 +253,18 @@ class Trainer:
         if health is not None:
             names, frequency = self.splits.classes.names, torch.from_numpy(self.splits.class_frequency)
             record({"step": done, "split": "health", **health_record(health, names, frequency)})
+
+    def _watched(self, log: MetricsLog, display: Display) -> Callable[[dict[str, Any]], None]:
+        """Writes records to the log, and the alarms that they give rise to to the log and the display."""
+        alarms = Alarms(self.splits.classes.names, self.splits.class_frequency.tolist(), log.records())
+
+        def record(values: dict[str, Any]) -> None:
+            log.write(values)
+            for alarm in alarms.see(values):
+                log.write(alarm)
+                display.say(f"step {alarm['step']}  alarm: {alarm['text']}")
+
+        return record
 
     def _agree(self, done: int) -> None:
         """Where all ranks meet between steps: they share what a checkpoint holds, and stop together if they must."""
