@@ -163,7 +163,7 @@ def test_faults_of_class_weights(
         (["train", "a.yaml", "--ouput", "x"], "No such option: --ouput"),
         (["evaluate", "nowhere"], "nowhere: is no run folder"),
         (["evaluate", "nowhere", "train.steps=3"], "train.steps belongs to the trained run"),
-        (["evaluate", "nowhere", "evalute.flip=1"], "evalute is no key (did you mean evaluate?)"),
+        (["evaluate", "nowhere", "evalute.flip=1"], "evalute is no key (did you mean evaluate"),
         (["predict", "nowhere", "a.png", "data.crop=[8,8]", "-o", "out"], "data.crop belongs to the trained run"),
         (["evaluate", "nowhere", "--split", "tset"], "'tset' is not one of 'val', 'test'"),
         (["predict", "nowhere", "a.png", "--output", "out"], "nowhere: is no run folder"),
