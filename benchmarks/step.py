@@ -16,17 +16,15 @@ from __future__ import annotations
 import argparse
 import logging
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from evenseg.config import Config, override_config
 from evenseg.data.allocator import keep_freed_memory
-from evenseg.training.probe import probe_trainer, random_batch
-from evenseg.training.trainer import Trainer
+from evenseg.training.probe import probe_step, random_batch
+from evenseg.training.step import OptimizerStep
 
 METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch")
 CLASSES = 21
@@ -47,13 +45,13 @@ def config_of(method: str, encoder: str, precision: str, size: int, batch: int) 
     )
 
 
-def bare_passes(trainer: Trainer, size: int, batch: int, *, unlabeled: bool) -> Callable[[], None]:
-    method = trainer.method
+def bare_passes(step: OptimizerStep, size: int, batch: int, *, unlabeled: bool) -> Callable[[], None]:
+    method = step.method
     image = torch.rand(batch, 3, size, size).to(memory_format=torch.channels_last)
     gradient = torch.rand(batch, CLASSES, size, size) / (batch * size * size)
 
     def run() -> None:
-        with trainer.fabric.autocast():
+        with step.fabric.autocast():
             outputs = [method.student(image).logits]
             if unlabeled:
                 with torch.no_grad():
@@ -75,19 +73,18 @@ def cpu_seconds(function: Callable[[], object]) -> float:
 
 def measure(method: str, encoder: str, precision: str, size: int, batch: int, repetitions: int) -> tuple[float, float]:
     """Median CPU seconds of a step and of its bare passes."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = config_of(method, encoder, precision, size, batch)
-        trainer = probe_trainer(config, CLASSES, Path(folder))
-        unlabeled = trainer.method.views.unlabeled
-        raw = random_batch(config, CLASSES, unlabeled=unlabeled)
-        bare = bare_passes(trainer, size, batch, unlabeled=unlabeled)
-        steps, passes = [], []
-        for index in range(repetitions + 2):
-            step, network = cpu_seconds(lambda i=index: trainer._step(i, [raw])), cpu_seconds(bare)
-            if index >= 2:  # the first ones allocate
-                steps.append(step)
-                passes.append(network)
-        return statistics.median(steps), statistics.median(passes)
+    config = config_of(method, encoder, precision, size, batch)
+    step = probe_step(config, CLASSES)
+    unlabeled = step.method.views.unlabeled
+    raw = random_batch(config, CLASSES, unlabeled=unlabeled)
+    bare = bare_passes(step, size, batch, unlabeled=unlabeled)
+    steps, passes = [], []
+    for index in range(repetitions + 2):
+        seconds, network = cpu_seconds(lambda i=index: step(i, [raw])), cpu_seconds(bare)
+        if index >= 2:  # the first ones allocate
+            steps.append(seconds)
+            passes.append(network)
+    return statistics.median(steps), statistics.median(passes)
 
 
 def main() -> None:

@@ -66,7 +66,8 @@ class Step(NamedTuple):
     all ranks, for draws of the step as a whole. Draws that belong to a sample are keyed by
     (seed, index, global slot), see ``functional.random``; ``labeled_slot`` and ``unlabeled_slot``
     are the global slots of the first image of this rank's micro-batch. health: whether the
-    pseudo-labels of this step are examined, which changes nothing but the log.
+    pseudo-labels of this step are examined, which changes nothing but the log. picture: whether the step
+    returns what the student saw.
     """
 
     index: int  # type: ignore[assignment]  # as above
@@ -76,6 +77,7 @@ class Step(NamedTuple):
     labeled_slot: int = 0
     unlabeled_slot: int = 0
     health: bool = False
+    picture: bool = False
 
 
 class NetworkOutput(NamedTuple):
@@ -133,7 +135,8 @@ class StepViews(NamedTuple):
 
     labeled, weak, strong: network outputs on the labeled images (student, with gradient), the weak
     view (no gradient) and the strong view after mixing (student, with gradient). label: (B, H, W).
-    target: the refined pseudo target of the weak view; mixed: the same after the mixer.
+    target: the refined pseudo target of the weak view; mixed: the same after the mixer. image: the
+    (B, 3, H, W) images that ``strong`` is the output on.
     """
 
     label: Tensor
@@ -142,13 +145,24 @@ class StepViews(NamedTuple):
     target: PseudoTarget | None = None
     strong: NetworkOutput | None = None
     mixed: PseudoTarget | None = None
+    image: Tensor | None = None
+
+
+class Seen(NamedTuple):
+    """What the student was taught of the unlabeled images: image (B, 3, H, W) in [0, 1]; label (B, H, W) int64, its
+    pseudo-labels, the ignore label where the pixel has no weight."""
+
+    image: Tensor
+    label: Tensor
 
 
 class StepOutput(NamedTuple):
-    """losses: weighted scalars, summed by the trainer. log: detached tensors."""
+    """losses: weighted scalars, summed by the trainer. log: detached tensors, scalars or (C,) vectors of a figure of
+    each class. seen: in steps that are to return it, where unlabeled images took part."""
 
     losses: dict[str, Tensor]
     log: dict[str, Tensor]
+    seen: Seen | None = None
 
 
 class ViewSpec(NamedTuple):

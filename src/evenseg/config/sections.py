@@ -164,6 +164,7 @@ class HealthConfig(Section):
     """How closely the pseudo-labels are watched."""
 
     every: Count = 20  # examine those of every so many steps; 0: never
+    pictures: Count = 4  # validation images drawn at every validation, and images as the student sees them
 
 
 class Config(Section):
@@ -202,6 +203,7 @@ NEUTRAL_KEYS = frozenset(
         "data.workers",
         "data.cache",
         "data.max_unreadable",
+        "health.pictures",
         "train.checkpoint_every",
         "train.max_skipped",
         "train.tensorboard",

@@ -16,6 +16,7 @@ from evenseg.inference.ahead import group_neighbours, map_ahead
 from evenseg.inference.predict import Autocast, Protocol, evaluating, images_at_once, predict_label
 from evenseg.metrics.confusion import ConfusionMatrix, confusion_counts
 from evenseg.metrics.image_counts import image_counts as counts_of_image
+from evenseg.metrics.object_size import ObjectSizes
 
 if TYPE_CHECKING:
     from evenseg.data.dataset import Dataset
@@ -38,6 +39,7 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     threads: int = 2,
     image_counts: Tensor | None = None,
+    objects: ObjectSizes | None = None,
 ) -> ConfusionMatrix:
     """The confusion matrix of a model on a data set, at the resolution that the data set gives.
 
@@ -56,6 +58,7 @@ def evaluate(
         threads: that read images.
         image_counts: (N, 3, C) int64 zeros on the CPU for the N images of the data set; filled with what
             each contributes, see ``metrics.image_counts``.
+        objects: to which the objects of all images are added.
 
     Returns:
         The matrix of all ranks, on the CPU.
@@ -77,6 +80,8 @@ def evaluate(
                 matrix.counts += counts
                 if image_counts is not None:
                     image_counts[indices[done]] = counts_of_image(counts).cpu()
+                if objects is not None:
+                    objects.update(predicted, label)
                 done += 1
             if progress is not None:
                 progress(done, len(indices))
@@ -84,6 +89,8 @@ def evaluate(
     matrix.counts = matrix.counts.cpu()
     if image_counts is not None and world_size > 1:
         image_counts.copy_(sum_over_ranks(image_counts.to(device)))
+    if objects is not None and world_size > 1:
+        objects.all_reduce(device)
     return matrix
 
 

@@ -14,23 +14,35 @@ from PIL import Image
 from evenseg.data.classes import Classes, Color
 from evenseg.errors import InputError
 
-OVERLAY_QUALITY = 90  # of the JPEG
+JPEG_QUALITY = 90
+IGNORED: Color = (224, 224, 192)  # of pixels without a class, as Pascal VOC paints them
 
 
 def write_label(path: Path, label: np.ndarray, classes: Classes) -> None:
-    """Write an (H, W) label map as PNG: 8 bit with the class colours as palette, or 16 bit grey above 255 classes."""
+    """Write an (H, W) label map as PNG: 8 bit with the class colours as palette, or 16 bit grey above 255 classes.
+
+    Pixels without a class keep their value, 255 or 65535.
+    """
     if classes.num_classes > 255:
         picture = Image.fromarray(label.astype(np.uint16))
     else:
         picture = Image.fromarray(label.astype(np.uint8))
-        picture.putpalette([value for color in classes.colors for value in color])  # grey becomes mode P
+        colors = classes.colors
+        if label.max(initial=0) >= len(colors):  # a palette must be as long as the values are high, or they are cut
+            colors = (*colors, *[IGNORED] * (256 - len(colors)))
+        picture.putpalette([value for color in colors for value in color])  # grey becomes mode P
     _write(path, lambda file: picture.save(file, format="PNG"))
 
 
 def write_overlay(path: Path, image: np.ndarray, label: np.ndarray, classes: Classes) -> None:
     """Write an (H, W, 3) uint8 image under its half transparent label map, as JPEG."""
-    picture = Image.fromarray(overlay(image, label, classes.colors))
-    _write(path, lambda file: picture.save(file, format="JPEG", quality=OVERLAY_QUALITY))
+    write_image(path, overlay(image, label, classes.colors))
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 image as JPEG."""
+    picture = Image.fromarray(image)
+    _write(path, lambda file: picture.save(file, format="JPEG", quality=JPEG_QUALITY))
 
 
 def write_prob(path: Path, prob: np.ndarray) -> None:

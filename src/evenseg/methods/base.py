@@ -15,7 +15,17 @@ from evenseg.functional.schedules import sigmoid_ramp
 from evenseg.metrics.pseudo_label_health import health_sums
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.networks.ema import EMATeacher
-from evenseg.types import Batch, NetworkOutput, PseudoTarget, Step, StepOutput, StepViews, ViewSpec
+from evenseg.types import (
+    Batch,
+    NetworkOutput,
+    PseudoTarget,
+    Seen,
+    Step,
+    StepOutput,
+    StepViews,
+    ViewSpec,
+    ignore_label,
+)
 
 HEALTH = "pseudo_label_health"  # the name of the sums among the logged values; no scalar
 
@@ -158,10 +168,17 @@ class Method(nn.Module):
             for component in self._components():
                 component.update(views, step)
         log = {name: value.detach() for name, value in log.items()}
-        return StepOutput(losses, log | _health(views) if step.health else log)
+        return StepOutput(losses, log | _health(views) if step.health else log, _seen(views) if step.picture else None)
 
     def _components(self) -> Iterable[Component]:
         return (component for component in self.components if isinstance(component, Component))
+
+
+def _seen(views: StepViews) -> Seen | None:
+    if views.image is None or views.mixed is None:
+        return None
+    _, label = views.mixed.hard()
+    return Seen(views.image.detach(), label.where(views.mixed.weight > 0, ignore_label(views.mixed.prob.shape[1])))
 
 
 def _health(views: StepViews) -> dict[str, Tensor]:

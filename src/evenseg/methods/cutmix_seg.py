@@ -138,4 +138,5 @@ class CutMixSeg(Method):
             )
         losses["unsupervised"] = self.ramp(step) * self.unsupervised_weight * unsupervised
         log = {"confidence": confidence.mean(), "weight": mixed.weight.mean()}
-        return self.finish(losses, log, StepViews(batch.labeled.label, labeled, weak, target, strong, mixed), step)
+        views = StepViews(batch.labeled.label, labeled, weak, target, strong, mixed, image)
+        return self.finish(losses, log, views, step)

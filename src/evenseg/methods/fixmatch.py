@@ -122,7 +122,8 @@ class FixMatch(Method):
         )
         losses["unsupervised"] = 0.5 * self.ramp(step) * self.unsupervised_weight * unsupervised
         log = {"confidence": confidence.mean(), "selected_pixels": (mixed.weight > 0).float().mean()}
-        return self.finish(losses, log, StepViews(batch.labeled.label, labeled, weak, target, strong, mixed), step)
+        views = StepViews(batch.labeled.label, labeled, weak, target, strong, mixed, image)
+        return self.finish(losses, log, views, step)
 
     def _pasted(self, unlabeled: UnlabeledBatch, step: Step) -> dict[str, PseudoTarget]:
         """What the mixer is told of pasted pixels, before a pass of this step has moved the running statistics."""

@@ -105,5 +105,5 @@ class MeanTeacher(Method):
             )
         consistency = squared_difference(logits, compared.prob, compared.weight, valid=compared.valid)
         losses["unsupervised"] = self.ramp(step) * self.unsupervised_weight * consistency
-        views = StepViews(batch.labeled.label, labeled, weak, target, student, target)
+        views = StepViews(batch.labeled.label, labeled, weak, target, student, target, seen)
         return self.finish(losses, {"consistency": consistency}, views, step)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +10,9 @@ import torch
 
 from evenseg.config import Config
 from evenseg.data.batches import RawBatch
-from evenseg.data.classes import Classes, palette
-from evenseg.data.dataset import DataSplits
-from evenseg.training.build import build_method, protocol_of
+from evenseg.training.build import build_method
 from evenseg.training.fabric import make_fabric
-from evenseg.training.trainer import Trainer
+from evenseg.training.step import OptimizerStep
 
 REPETITIONS = 3  # of which the first allocates
 
@@ -33,28 +29,24 @@ class Cost(NamedTuple):
 
 def probe(config: Config, num_classes: int) -> Cost:
     """Cost of the steps of a run, measured on random images of its crop size, without loading and validation."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = probe_trainer(config, num_classes, Path(folder))
-        views, first = trainer.method.views, trainer.method.supervised_steps
-        seconds = _seconds(trainer, config, num_classes, first, unlabeled=views.unlabeled)
-        before = _seconds(trainer, config, num_classes, 0, unlabeled=False) if views.unlabeled and first else seconds
-        method = sum(value.nbytes for value in trainer.method.state_dict().values())
-        optimizer = sum(
-            value.nbytes
-            for state in trainer.optimizer.state_dict()["state"].values()
-            for value in state.values()
-            if isinstance(value, torch.Tensor)
-        )
-        return Cost(before, seconds, method + optimizer, method)
+    step = probe_step(config, num_classes)
+    views, first = step.method.views, step.method.supervised_steps
+    seconds = _seconds(step, config, num_classes, first, unlabeled=views.unlabeled)
+    before = _seconds(step, config, num_classes, 0, unlabeled=False) if views.unlabeled and first else seconds
+    method = sum(value.nbytes for value in step.method.state_dict().values())
+    optimizer = sum(
+        value.nbytes
+        for state in step.optimizer.state_dict()["state"].values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    )
+    return Cost(before, seconds, method + optimizer, method)
 
 
-def probe_trainer(config: Config, num_classes: int, folder: Path) -> Trainer:
-    """A trainer without data, whose ``_step`` takes batches from ``random_batch``."""
+def probe_step(config: Config, num_classes: int) -> OptimizerStep:
+    """The step of a configuration with random weights, which takes batches from ``random_batch``."""
     frequency = np.full(num_classes, 1000, dtype=np.int64)
-    classes = Classes(tuple(f"class {i}" for i in range(num_classes)), palette(num_classes), None, None)
-    splits = DataSplits(classes, None, None, None, None, frequency, frequency, {}, {}, [])  # type: ignore[arg-type]
-    method = build_method(config, frequency, weights=None)
-    return Trainer(method, splits, config, (), protocol_of(config), folder, make_fabric(config.train))
+    return OptimizerStep(build_method(config, frequency, weights=None), config, make_fabric(config.train))
 
 
 def random_batch(config: Config, num_classes: int, *, unlabeled: bool) -> RawBatch:
@@ -76,12 +68,12 @@ def random_batch(config: Config, num_classes: int, *, unlabeled: bool) -> RawBat
     return raw._replace(unlabeled_image=noise(extra), unlabeled_valid=valid, unlabeled_index=torch.arange(extra))
 
 
-def _seconds(trainer: Trainer, config: Config, num_classes: int, step: int, *, unlabeled: bool) -> float:
+def _seconds(step: OptimizerStep, config: Config, num_classes: int, index: int, *, unlabeled: bool) -> float:
     batches = [random_batch(config, num_classes, unlabeled=unlabeled)] * config.train.micro_batches
     seconds = []
     for _ in range(REPETITIONS):
         begin = time.perf_counter()
-        logged = trainer._step(step, batches)
+        logged = step(index, batches)
         float(logged["loss"])  # waits for the device
         seconds.append(time.perf_counter() - begin)
     return min(seconds)

@@ -7,9 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from evenseg.config import Config
 from evenseg.data.allocator import keep_freed_memory
@@ -28,6 +26,7 @@ from evenseg.training.fabric import ends_with_others, make_fabric, precision
 from evenseg.training.folder import RunFacts, claim, facts_of, locked, write_json, write_start
 from evenseg.training.image_scores import ImageScores, write_image_scores
 from evenseg.training.log import require_tensorboard
+from evenseg.training.score_files import Details, no_details, write_confusion, write_objects
 from evenseg.training.trainer import Progress, Stopped, Trainer
 from evenseg.training.validate import Scores, figures, validate
 
@@ -126,16 +125,18 @@ def _result(
     method, fabric = trainer.method, trainer.fabric
     evaluated: dict[str, Scores] = {}
 
-    def evaluate(which: str, image_counts: Tensor | None = None) -> None:
-        by_role = validate(method, scored, facts.tail.names, protocol, fabric, image_counts=image_counts)
+    def evaluate(which: str, details: Details | None = None) -> None:
+        by_role = validate(method, scored, facts.tail.names, protocol, fabric, details=details)
         evaluated.update({f"{which}_{role}": scores for role, scores in by_role.items()})
 
     trainer.share_buffers()
-    counts = torch.zeros(len(scored), 3, len(facts.classes.names), dtype=torch.int64)
-    evaluate("last", counts)
+    details = no_details(len(scored), facts.classes.num_classes)
+    evaluate("last", details)
     if fabric.is_global_zero:
-        names = tuple(scored.name(index) for index in range(len(scored)))
-        write_image_scores(trainer.folder, ImageScores(counts, names))
+        images = tuple(scored.name(index) for index in range(len(scored)))
+        write_image_scores(trainer.folder, ImageScores(details.image_counts, images))
+        write_confusion(trainer.folder, details.confusion.counts, facts.classes.names)
+        write_objects(trainer.folder, details.objects, facts.classes.names)
     best = trainer.folder / "checkpoints" / "best.ckpt"
     fabric.barrier()
     if best.exists():

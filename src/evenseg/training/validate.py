@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from evenseg.data.dataset import Dataset
 from evenseg.inference.evaluate import evaluate
 from evenseg.inference.predict import Protocol
 from evenseg.methods.base import Method
 from evenseg.metrics.summary import summarize
+from evenseg.training.score_files import Details
 
 Scores = dict[str, Any]
 
@@ -25,11 +26,11 @@ def score(
     fabric: Fabric,
     *,
     progress: Callable[[int, int], None] | None = None,
-    image_counts: Tensor | None = None,
+    details: Details | None = None,
 ) -> Scores:
     """The figures of one image -> logits module on a labeled data set; ranks share the images.
 
-    ``progress`` and ``image_counts`` are those of ``inference.evaluate``.
+    progress: as in ``inference.evaluate``. details: filled with what is seen.
     """
     matrix = evaluate(
         network,
@@ -40,8 +41,11 @@ def score(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         progress=progress,
-        image_counts=image_counts,
+        image_counts=details.image_counts if details else None,
+        objects=details.objects if details else None,
     )
+    if details:
+        details.confusion.add(matrix)
     return summarize(matrix.counts, dataset.classes.names, tail)
 
 
@@ -52,13 +56,13 @@ def validate(
     protocol: Protocol,
     fabric: Fabric,
     *,
-    image_counts: Tensor | None = None,
+    details: Details | None = None,
 ) -> dict[str, Scores]:
-    """Scores by role (``student``, ``teacher``), the headline last, to which ``image_counts`` belong."""
+    """Scores by role (``student``, ``teacher``), the headline last, which ``details`` are filled by."""
     *others, headline = method.predictors().items()
     scores = {role: score(network, dataset, tail, protocol, fabric) for role, network in others}
     role, network = headline
-    return {**scores, role: score(network, dataset, tail, protocol, fabric, image_counts=image_counts)}
+    return {**scores, role: score(network, dataset, tail, protocol, fabric, details=details)}
 
 
 def figures(scores: Scores) -> str:
