@@ -44,7 +44,7 @@ def test_differences_are_paired_by_fold() -> None:
     assert miou.mean == pytest.approx(fmean(pairs))
     assert miou.over_folds is not None
     assert miou.over_images is not None
-    assert miou.over_images.difference == pytest.approx(miou.mean)
+    assert miou.over_images.value == pytest.approx(miou.mean)
     assert miou.over_images.distinct
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from evenseg.metrics.confusion import iou_per_class, mean_over_classes
-from evenseg.metrics.image_counts import image_counts, mean_iou
-from evenseg.metrics.intervals import paired_bootstrap_interval, paired_t_interval
+from evenseg.metrics.image_counts import class_iou, image_counts, mean_iou
+from evenseg.metrics.intervals import bootstrap_intervals, paired_bootstrap_interval, paired_t_interval
 
 CLASSES = 4
 SIMULATIONS = 2000
@@ -78,10 +78,26 @@ def test_bootstrap_against_a_plain_one() -> None:
         plain.append(float(mean_iou(ours[chosen].sum(0)) - mean_iou(theirs[chosen].sum(0))))
     low, high = np.quantile(plain, [0.025, 0.975])
     width = high - low
-    assert interval.difference == pytest.approx(float(mean_iou(ours.sum(0)) - mean_iou(theirs.sum(0))))
+    assert interval.value == pytest.approx(float(mean_iou(ours.sum(0)) - mean_iou(theirs.sum(0))))
     assert interval.low == pytest.approx(low, abs=0.1 * width)
     assert interval.high == pytest.approx(high, abs=0.1 * width)
     assert interval.high - interval.low > width  # widened for the 50 images
+
+
+def test_intervals_of_one_model() -> None:
+    counts = Population(torch.tensor([[2.0, 1.0, 0.0, -1.0], [1.5, 1.0, 0.0, -1.5]])).counts[0, :50]
+    counts[..., 3] = 0  # a class that does not occur
+    intervals = bootstrap_intervals(counts, class_iou, generator=generator(), resamples=4000)
+    assert intervals is not None
+    assert intervals[3] is None
+    draw = np.random.default_rng(5)
+    plain = [class_iou(counts[torch.from_numpy(draw.integers(0, 50, 50))].sum(0)).numpy() for _ in range(4000)]
+    for c in range(3):
+        low, high = np.quantile([iou[c] for iou in plain], [0.025, 0.975])
+        assert intervals[c].value == pytest.approx(float(class_iou(counts.sum(0))[c]))
+        assert intervals[c].low == pytest.approx(low, abs=0.1 * (high - low))
+        assert intervals[c].high == pytest.approx(high, abs=0.1 * (high - low))
+    assert bootstrap_intervals(counts[:9], class_iou, generator=generator()) is None
 
 
 def test_folds_are_averaged() -> None:

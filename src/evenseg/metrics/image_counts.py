@@ -27,6 +27,11 @@ def mean_iou(counts: Tensor, classes: Sequence[int] | None = None) -> Tensor:
     Returns:
         (...) float64; NaN where none of the classes occurs.
     """
-    hits, truth, predicted = counts.double().unbind(dim=-2)
-    iou = (hits / (truth + predicted - hits)).masked_fill(truth == 0, torch.nan)
+    iou = class_iou(counts)
     return (iou if classes is None else iou[..., list(classes)]).nanmean(dim=-1)
+
+
+def class_iou(counts: Tensor) -> Tensor:
+    """IoU of each class, (..., 3, C) sums of ``image_counts`` to (..., C) float64; NaN where it does not occur."""
+    hits, truth, predicted = counts.double().unbind(dim=-2)
+    return (hits / (truth + predicted - hits)).masked_fill(truth == 0, torch.nan)

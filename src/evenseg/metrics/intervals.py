@@ -1,4 +1,4 @@
-"""95 % intervals of the difference between two models, over images and over folds.
+"""95 % intervals of the figures of a model and of the difference between two, over images and over folds.
 
 They answer different questions. Over images: would the difference hold on other images like these, for the very
 networks that were trained? Over folds (splits or seeds): would it hold if both were trained again?
@@ -21,9 +21,9 @@ FEWEST_UNITS = 10  # resampling fewer images or sequences says little about othe
 
 
 class Interval(NamedTuple):
-    """A difference with its interval: ``low <= difference <= high`` but for rounding and skewness."""
+    """A figure, or a difference, with its interval: ``low <= value <= high`` but for rounding and skewness."""
 
-    difference: float
+    value: float
     low: float
     high: float
 
@@ -75,28 +75,62 @@ def paired_bootstrap_interval(
     """
     if ours.shape != theirs.shape:
         raise ValueError(f"counts of shape {tuple(ours.shape)} and {tuple(theirs.shape)} are not of the same images")
-    both = torch.stack([ours, theirs]).double()
-    if both.dim() == 4:
-        both = both.unsqueeze(1)  # one fold: (2, F, N, 3, C)
-    images = both.shape[2]
+    both = torch.stack([ours, theirs], dim=-4).double()  # (2, N, 3, C) or (F, 2, N, 3, C)
+    found = _bootstrap(
+        both if both.dim() == 5 else both.unsqueeze(0),
+        lambda counts: torch.mean(statistic(counts[:, 0]) - statistic(counts[:, 1]), dim=0).unsqueeze(-1),
+        generator=generator,
+        sequence=sequence,
+        resamples=resamples,
+    )
+    return found[0] if found else None
+
+
+def bootstrap_intervals(
+    counts: Tensor,
+    statistics: Callable[[Tensor], Tensor],
+    *,
+    generator: torch.Generator,
+    sequence: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+) -> list[Interval | None] | None:
+    """Intervals of K figures of one model over images, as ``paired_bootstrap_interval`` has them of differences.
+
+    Args:
+        counts: (N, 3, C) counts that add up over the N images.
+        statistics: (..., 3, C) summed over images to (..., K).
+        generator, sequence, resamples: as there.
+
+    Returns:
+        One for each figure, None for a figure that is NaN; None where there are fewer than ten units.
+    """
+    return _bootstrap(counts.double(), statistics, generator=generator, sequence=sequence, resamples=resamples)
+
+
+def _bootstrap(
+    counts: Tensor,
+    statistics: Callable[[Tensor], Tensor],
+    *,
+    generator: torch.Generator,
+    sequence: Sequence[Hashable] | None,
+    resamples: int,
+) -> list[Interval | None] | None:
+    """Expanded percentile intervals of ``statistics`` of (..., N, 3, C) counts summed over the N images."""
+    images = counts.shape[-3]
     units = torch.arange(images) if sequence is None else _numbered(sequence)
     count = int(units.max()) + 1 if images else 0
     if count < FEWEST_UNITS:
         return None
-    summed = torch.zeros(*both.shape[:2], count, *both.shape[3:], dtype=torch.float64).index_add_(2, units, both)
+    summed = counts.new_zeros(*counts.shape[:-3], count, *counts.shape[-2:]).index_add_(-3, units, counts)
     drawn = torch.randint(count, (resamples, count), generator=generator)
     times = torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(drawn.shape).double())
-    resampled = torch.einsum("ru,mfuxc->mfrxc", times, summed)
-    values = _difference(statistic, resampled)
+    values = statistics(torch.einsum("ru,...uxc->...rxc", times, summed))  # (R, K)
     tail = float(stats.norm.cdf(math.sqrt(count / (count - 1)) * stats.t.ppf((1 - LEVEL) / 2, count - 1)))
-    low, high = torch.nanquantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Interval(float(_difference(statistic, both.sum(dim=2))), low, high)
-
-
-def _difference(statistic: Callable[[Tensor], Tensor], counts: Tensor) -> Tensor:
-    """(2, F, ..., 3, C) counts to the mean over folds of the difference."""
-    value = statistic(counts)
-    return torch.mean(value[0] - value[1], dim=0)
+    low, high = torch.nanquantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0).tolist()
+    seen = statistics(counts.sum(dim=-3)).tolist()
+    return [
+        None if math.isnan(figure) else Interval(figure, *ends) for figure, *ends in zip(seen, low, high, strict=True)
+    ]
 
 
 def _numbered(names: Sequence[Hashable]) -> Tensor:
