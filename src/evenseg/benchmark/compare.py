@@ -27,12 +27,18 @@ def compare_runs(ours: Path, theirs: Path, units: Units) -> Comparison:
     Raises:
         InputError: one is not finished, or they were trained or scored on unlike lists or by unlike protocols.
     """
-    runs = [_read(folder) for folder in (ours, theirs)]
-    lists = [run.environment["split_sha256"] for run in runs]
-    reason = unlike(runs[0].result, runs[1].result, lists[0], lists[1])
+    first, second = _read(ours), _read(theirs)
+    found, reason = compare_finished(first, second, units)
     if reason:
         raise InputError(f"{ours} and {theirs} are not comparable: {reason}; compare runs of one split and protocol")
-    return Comparison(runs[0], runs[1], differences([runs[0]], [runs[1]], units))
+    return Comparison(first, second, found)
+
+
+def compare_finished(ours: Finished, theirs: Finished, units: Units) -> tuple[list[Difference], str | None]:
+    """The differences of two finished runs, none where they are not comparable, and the reason then."""
+    lists = [run.environment["split_sha256"] for run in (ours, theirs)]
+    reason = unlike(ours.result, theirs.result, *lists)
+    return ([] if reason else differences([ours], [theirs], units)), reason
 
 
 def _read(folder: Path) -> Finished:

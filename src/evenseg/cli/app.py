@@ -16,6 +16,7 @@ from evenseg.cli.evaluate import evaluate
 from evenseg.cli.export import export
 from evenseg.cli.predict import predict
 from evenseg.cli.quiet import silence_libraries
+from evenseg.cli.report import report
 from evenseg.cli.train import train
 from evenseg.errors import InputError
 
@@ -34,6 +35,7 @@ app.command("predict", short_help="Label images and videos with a trained run.")
 app.command("export", short_help="Take a trained network away: ONNX, torch.export, safetensors.")(export)
 app.command("benchmark", short_help="Train a plan of runs and tabulate them.")(benchmark)
 app.command("compare", short_help="Two runs side by side, with intervals.")(compare)
+app.command("report", short_help="One page about runs: scores, curves, pictures.")(report)
 app.command("list", short_help="Methods, losses, encoders, configs ... by name.")(list_names)
 app.command("describe", short_help="What a method or a part of one takes.")(describe)
 
