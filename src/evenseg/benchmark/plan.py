@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
+from evenseg.benchmark.published import check_names
 from evenseg.config import Config, load_config, override_config
 from evenseg.config.sections import Count, Section, Size
 from evenseg.errors import InputError
@@ -109,6 +110,7 @@ def load_plan(path: Path, overrides: list[str] | None = None) -> Plan:
         raise InputError(f"{path}: reference: there is no row {file.reference!r}{nearest(file.reference, file.rows)}")
     if file.sequence is not None:
         check_sequence(f"{path}: sequence", file.sequence)
+    check_names(f"{path}: published", file.published)
     runs = [
         _resolve(path, file, row, split, fold, seed, overrides or [])
         for split, fold, seed, row in product(file.splits, file.folds, file.seeds, file.rows)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from evenseg.benchmark import tables
+from evenseg.benchmark.beside import PublishedLine, beside
 from evenseg.benchmark.difference import Units
 from evenseg.benchmark.finished import Finished, State, keep, read_finished, state_of
 from evenseg.benchmark.plan import Plan, RunSpec
@@ -27,10 +27,18 @@ class Standing(NamedTuple):
     change: str
 
 
+class Summary(NamedTuple):
+    """What a plan has found. published: numbers from papers that may stand beside; notes: why others may not."""
+
+    lines: list[Line]
+    published: list[PublishedLine]
+    notes: list[str]
+
+
 class PlanResult(NamedTuple):
     """The table, and what went wrong. stopped: the signal that stopped the plan, None if it came to its end."""
 
-    lines: list[Line]
+    summary: Summary
     failed: list[Outcome]
     changed: list[Standing]
     stopped: int | None
@@ -67,13 +75,13 @@ def run_plan(plan: Plan, output: Path, *, kept: Path | None, jobs: int | None, k
         for standing in standings(plan, output, kept):
             if standing.state == "finished":
                 keep(standing.spec, output, kept)
-    lines = plan_lines(plan, output, kept)
-    write_tables(plan, lines, output)
+    summary = summarize(plan, output, kept)
+    write_tables(plan, summary, output)
     failed = [outcome for outcome in outcomes if outcome.code and pool.stopped_by is None]
-    return PlanResult(lines, failed, [s for s in before if s.state == "changed"], pool.stopped_by)
+    return PlanResult(summary, failed, [s for s in before if s.state == "changed"], pool.stopped_by)
 
 
-def plan_lines(plan: Plan, output: Path, kept: Path | None) -> list[Line]:
+def summarize(plan: Plan, output: Path, kept: Path | None) -> Summary:
     """The table of all runs that are finished, here or among the kept results."""
     done: list[Finished] = []
     for standing in standings(plan, output, kept):
@@ -81,20 +89,24 @@ def plan_lines(plan: Plan, output: Path, kept: Path | None) -> list[Line]:
             done.append(read_finished(standing.spec, output / standing.spec.name))
         elif standing.state == "kept" and kept is not None:
             done.append(read_finished(standing.spec, kept / standing.spec.name))
-    units = Units(plan.file.sequence, plan.file.block)
-    expected = len(plan.file.folds) * len(plan.file.seeds)
-    return summarize_plan(done, list(plan.file.rows), list(plan.file.splits), plan.reference, expected, units)
+    file = plan.file
+    units = Units(file.sequence, file.block)
+    expected = len(file.folds) * len(file.seeds)
+    lines = summarize_plan(done, list(file.rows), list(file.splits), plan.reference, expected, units)
+    return Summary(lines, *beside(file.published, done, file.splits))
 
 
-def write_tables(plan: Plan, lines: Sequence[Line], output: Path) -> None:
+def write_tables(plan: Plan, summary: Summary, output: Path) -> None:
     """``table.md`` with all tables; each as CSV and LaTeX too."""
+    lines = summary.lines
     named = {
-        "table": tables.main_table(lines),
+        "table": tables.main_table(lines, summary.published),
         "differences": tables.difference_table(lines, plan.reference),
         "classes": tables.class_table(lines),
         "networks": tables.network_table(lines),
     }
-    write_text(output / "table.md", "\n".join(tables.markdown(table) for table in named.values()))
+    notes = "".join(f"\n{note}\n" for note in summary.notes)
+    write_text(output / "table.md", "\n".join(tables.markdown(table) for table in named.values()) + notes)
     for name, table in named.items():
         write_text(output / f"{name}.csv", tables.comma_separated(table))
         write_text(output / f"{name}.tex", tables.latex(table))
