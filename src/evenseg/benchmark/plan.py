@@ -125,9 +125,15 @@ def _resolve(path: Path, file: PlanFile, row: str, split: str, fold: int, seed: 
     try:
         kept = load_config(_config_path(path, file.rows[row].config or file.base), filled)
         method_class(kept)  # checks the arguments of the method
-        return RunSpec(row, split, fold, seed, override_config(kept, overrides), kept)
     except InputError as error:
         raise InputError(f"{path}: row {row}, split {split}: {error}") from None
+    try:
+        config = override_config(kept, overrides)
+        method_class(config)
+    except InputError as error:
+        more = f"KEY=VALUE behind a plan holds for every run, and row {row}, split {split} cannot take this"
+        raise InputError(f"{error} ({more})") from None
+    return RunSpec(row, split, fold, seed, config, kept)
 
 
 def _config_path(plan: Path, config: str) -> str:

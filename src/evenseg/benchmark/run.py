@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from evenseg.benchmark.plan import Plan, RunSpec
 from evenseg.benchmark.pool import Outcome, Pool
 from evenseg.benchmark.summary import Line, summarize_plan
 from evenseg.benchmark.watch import Watch
+from evenseg.data.build_folder import data_root
 from evenseg.errors import InputError
 from evenseg.training.checkpoint import write_text
 
@@ -58,11 +60,15 @@ def run_plan(plan: Plan, output: Path, *, kept: Path | None, jobs: int | None, k
         kept: folder of kept results, which count as finished.
         jobs: runs at a time; default: one for each GPU, one on a CPU.
         keep_results: copy what finished here to ``kept``.
+
+    Raises:
+        InputError: the data of all runs that are to be trained are missing.
     """
     gpus = [str(index) for index in range(torch.cuda.device_count())]
     jobs = jobs or len(gpus) or 1
     before = standings(plan, output, kept)
     specs = [standing.spec for standing in before if standing.state in ("begun", "new")]
+    _refuse_absent_data(plan.path, specs)
     pool = Pool(specs, output, jobs=jobs, gpus=gpus)
     settled: dict[str, str] = {
         standing.spec.name: standing.state for standing in before if standing.state not in ("begun", "new")
@@ -79,6 +85,23 @@ def run_plan(plan: Plan, output: Path, *, kept: Path | None, jobs: int | None, k
     write_tables(plan, summary, output)
     failed = [outcome for outcome in outcomes if outcome.code and pool.stopped_by is None]
     return PlanResult(summary, failed, [s for s in before if s.state == "changed"], pool.stopped_by)
+
+
+def _refuse_absent_data(path: Path, specs: Sequence[RunSpec]) -> None:
+    """One line in place of a failure for each run. Where some have their data, those are trained and the rest fail."""
+    faults = []
+    for spec in specs:
+        if spec.config.data.dataset != "folder":
+            return
+        try:
+            data_root(spec.config.data)
+        except InputError as error:
+            faults.append(f"{path}: {spec.name}: {error}")
+        else:
+            return
+    if faults:
+        more = "data.root=FOLDER behind the plan holds for all its runs, and --tables needs no data"
+        raise InputError(f"{faults[0]} ({more})")
 
 
 def summarize(plan: Plan, output: Path, kept: Path | None) -> Summary:
