@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from evenseg.benchmark.pool import Pool
 from evenseg.cli import main
 
 PLAN = """
@@ -104,6 +105,68 @@ def test_dry_run_trains_nothing(plan: Path, tmp_path: Path, capsys: pytest.Captu
         assert f"{row}/1_4-fold0-seed0" in text
     assert "in all, 1 at a time" in text
     assert not output.exists()
+
+
+def test_absent_data_are_named_before_anything_starts(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    (tmp_path / "small.yaml").write_text(SMALL.replace("dataset: synthetic", "dataset: folder, root: nowhere/photos"))
+    assert run(plan, output) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert (
+        f"{plan}: supervised/1_4-fold0-seed0: data.root: nowhere/photos does not exist; set it to the folder" in error
+    )
+    assert not output.exists()
+    assert run(plan, output, "--tables") == 0
+    assert "no run of this plan is finished" in capsys.readouterr().out
+
+    # one row with its data, or a run that waits for nothing: no refusal
+    trained: list[str] = []
+
+    def pretend(pool: Pool, watch: object) -> list[object]:
+        trained.extend(spec.name for spec in pool.waiting)
+        return []
+
+    monkeypatch.setattr(Pool, "run", pretend)
+    text = PLAN.replace("broken: {set: {optim.lr: 1.0e+30}}", "there: {set: {data.root: .}}")
+    plan.write_text(
+        text.replace("mean_teacher: {", "synthetic: {").replace("method: mean_teacher", "data.dataset: synthetic")
+    )
+    assert run(plan, output) == 0
+    assert [name.split("/")[0] for name in trained] == ["supervised", "there", "synthetic"]
+
+
+def test_kept_results_need_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    text = (benchmarks / "camvid.yaml").read_text().replace("folds: [0, 1]", "folds: [0]")
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(text.replace("  cross_entropy: {set: {method.supervised_loss: cross_entropy}}\n", ""))
+    kept = ("--results", str(benchmarks / "results" / "camvid"))
+    assert run(plan, tmp_path / "out", "data.root=nowhere", *kept) == 0
+    assert "fixmatch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("foo=1", "foo is no key; there are method, network, data,"),
+        ("train.stepz=3", "train.stepz is no key (did you mean train.steps?)"),
+        ("method.threshold=2", "method.threshold is no argument of Supervised"),
+        ("data.root", "'data.root' is no override; write key=value"),
+    ],
+)
+@pytest.mark.parametrize("mode", [["--tables"], ["--dry-run"], []])
+def test_faults_of_the_command_line_are_not_the_plans(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, expected: str, mode: list[str]
+) -> None:
+    assert run(plan, tmp_path / "out", override, *mode) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith(f"evenseg: error: {expected}")
+    assert "row supervised, split 1/4 cannot take this" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_faults_are_one_line(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,6 +173,10 @@ def test_faults_of_class_weights(
         (["list", "methods", "nothing"], "no methods match 'nothing'"),
         (["describe", "fixmtch"], "did you mean fixmatch?"),
         (["describe", "mine.py:Mine"], "mine.py is no file"),
+        (["benchmark", "nowhere.yaml"], "nowhere.yaml: cannot be read (No such file or directory); give a plan file"),
+        (["compare", "runs/a", "runs/b"], "runs/a: is no run folder"),
+        (["export", "nowhere", "--format", "onnx", "--output", "x"], "nowhere: is no run folder"),
+        (["train", "synthetic", "foo=1", "--output", "x"], "foo is no key; there are method, network, data, optim"),
     ],
 )
 def test_faults_of_usage(
@@ -180,6 +184,7 @@ def test_faults_of_usage(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert expected in refused(*arguments)
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)  # libraries make one where they are imported first
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,8 @@
 """Predicting image files into a folder."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,23 +16,12 @@ from evenseg.errors import InputError
 from evenseg.inference import images as images_module
 from evenseg.inference.images import Failure, predict_images
 from evenseg.inference.inputs import expand_inputs
+from evenseg.inference.job import Job
 from evenseg.inference.outputs import overlay
 from evenseg.inference.pictures import enlarged_label
 from evenseg.inference.predict import Protocol
 
-CLASSES = Classes(("dark", "bright"), ((200, 0, 0), (0, 0, 200)), 255, None)
-
-
-class Bright(nn.Module):
-    """Two classes by the red channel: below and above one half."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[tuple[int, ...]] = []
-
-    def forward(self, image: Tensor) -> Tensor:
-        self.batches.append(tuple(image.shape))
-        return torch.stack([0.5 - image[:, 0], image[:, 0] - 0.5], dim=1) * 20
+from .helpers import CLASSES, Bright, files
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -43,13 +34,18 @@ def save(path: Path, array: np.ndarray, **options: object) -> Path:
     return path
 
 
-def run(folder: Path, output: Path, *, model: nn.Module | None = None, **options: object) -> list[Failure]:
+def run(
+    folder: Path,
+    output: Path,
+    *,
+    model: nn.Module | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> list[Failure]:
     sources = expand_inputs([str(folder)], exclude=output)
-    return predict_images(model or Bright(), sources, output, CLASSES, Protocol(), **options)
-
-
-def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    job = Job(model or Bright(), output, CLASSES, Protocol(), **options)
+    return predict_images(job, sources, overwrite=overwrite, progress=progress)
 
 
 def test_outputs(tmp_path: Path) -> None:
@@ -57,7 +53,7 @@ def test_outputs(tmp_path: Path) -> None:
     save(tmp_path / "in/sub/x.png", image)
     seen: list[tuple[int, int]] = []
     assert run(tmp_path / "in", tmp_path / "out", prob=True, progress=lambda *p: seen.append(p)) == []
-    assert files(tmp_path / "out") == {"labels/sub/x.png", "overlays/sub/x.jpg", "probabilities/sub/x.npz"}
+    assert files(tmp_path / "out") == ["labels/sub/x.png", "overlays/sub/x.jpg", "probabilities/sub/x.npz"]
     expected = (image[..., 0] > 127).astype(np.uint8)
     with Image.open(tmp_path / "out/labels/sub/x.png") as label:
         assert label.mode == "P"
@@ -77,7 +73,7 @@ def test_outputs(tmp_path: Path) -> None:
 def test_only_what_is_wanted_is_written(tmp_path: Path) -> None:
     save(tmp_path / "in/x.png", picture(4, 4))
     run(tmp_path / "in", tmp_path / "out", overlay=False)
-    assert files(tmp_path / "out") == {"labels/x.png"}
+    assert files(tmp_path / "out") == ["labels/x.png"]
 
 
 def test_sixteen_bit_labels_above_255_classes(tmp_path: Path) -> None:
@@ -87,7 +83,7 @@ def test_sixteen_bit_labels_above_255_classes(tmp_path: Path) -> None:
 
     save(tmp_path / "in/x.png", picture(4, 5))
     classes = Classes(tuple(map(str, range(300))), ((1, 2, 3),) * 300, 65535, None)
-    predict_images(Last(), expand_inputs([str(tmp_path / "in")]), tmp_path / "out", classes, Protocol())
+    predict_images(Job(Last(), tmp_path / "out", classes, Protocol()), expand_inputs([str(tmp_path / "in")]))
     with Image.open(tmp_path / "out/labels/x.png") as label:
         assert label.mode.startswith("I")
         assert np.array_equal(np.array(label), np.full((4, 5), 299))
@@ -148,7 +144,7 @@ def test_unreadable_images_are_left_out_and_reported(tmp_path: Path) -> None:
     failures = run(tmp_path / "in", tmp_path / "out", progress=lambda *p: seen.append(p))
     assert [failure.path.name for failure in failures] == ["b.png", "d.png"]
     assert all(str(failure.path) in failure.message and "\n" not in failure.message for failure in failures)
-    assert files(tmp_path / "out") == {f"{kind}" for n in "ace" for kind in (f"labels/{n}.png", f"overlays/{n}.jpg")}
+    assert files(tmp_path / "out") == [f"labels/{n}.png" for n in "ace"] + [f"overlays/{n}.jpg" for n in "ace"]
     assert seen[-1] == (5, 5)
 
 
@@ -159,7 +155,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
     before = existing.read_bytes()
     with pytest.raises(InputError, match=r"overlays/b\.jpg: exists already"):
         run(tmp_path / "in", tmp_path / "out")
-    assert files(tmp_path / "out") == {"overlays/b.jpg"}
+    assert files(tmp_path / "out") == ["overlays/b.jpg"]
     assert existing.read_bytes() == before
     run(tmp_path / "in", tmp_path / "out", overlay=False)  # does not touch it
     assert existing.read_bytes() == before
@@ -180,7 +176,7 @@ def test_half_a_file_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(InputError, match=r"labels/x\.png: cannot be written \(No space left on device\)"):
         run(tmp_path / "in", tmp_path / "out", overlay=False, overwrite=True)
     assert (tmp_path / "out/labels/x.png").read_bytes() == before
-    assert files(tmp_path / "out") == {"labels/x.png"}  # no temporary file left
+    assert files(tmp_path / "out") == ["labels/x.png"]  # no temporary file left
 
 
 def test_a_file_in_place_of_the_output_folder_is_named(tmp_path: Path) -> None:

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor, nn
 
-from evenseg.data.classes import Classes
 from evenseg.data.video_io import VideoReader, VideoWriter
 from evenseg.errors import InputError
 from evenseg.inference import video as video_module
 from evenseg.inference.images import Failure
 from evenseg.inference.inputs import Source
+from evenseg.inference.job import Job
 from evenseg.inference.predict import Protocol
 from evenseg.inference.video import outputs_of, predict_video, refuse_existing_videos
 
-CLASSES = Classes(("dark", "bright"), ((200, 0, 0), (0, 0, 200)), 255, None)
+from .helpers import CLASSES, Bright, files
+
 HEIGHT, WIDTH = 32, 64
-
-
-class Bright(nn.Module):
-    """Two classes by the red channel: below and above one half."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[tuple[int, ...]] = []
-
-    def forward(self, image: Tensor) -> Tensor:
-        self.batches.append(tuple(image.shape))
-        return torch.stack([0.5 - image[:, 0], image[:, 0] - 0.5], dim=1) * 20
 
 
 def frame(index: int) -> np.ndarray:
@@ -50,12 +39,17 @@ def clip(path: Path, frames: int) -> Source:
     return Source(path, "night/clip")
 
 
-def run(source: Source, output: Path, **options: object) -> tuple[int, Failure | None]:
-    return predict_video(options.pop("model", Bright()), source, output, CLASSES, Protocol(batch=2), **options)
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def run(
+    source: Source,
+    output: Path,
+    *,
+    model: Bright | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> tuple[int, Failure | None]:
+    return predict_video(
+        Job(model or Bright(), output, CLASSES, Protocol(batch=2), **options), source, progress=progress
+    )
 
 
 def test_every_frame_in_temporal_order(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 
-import pytest
 import torch
 import torch.nn.functional as F
 
 from ..contract.conftest import make_batch, make_method, make_step
+from .helpers import assert_same_step
 
 THRESHOLD = 0.3
 PARTNER = torch.tensor([1, 0, 3, 2])
@@ -53,13 +53,7 @@ def test_official_is_the_authors_step():
     mask = mixing_mask(method, batch.unlabeled.weak, step)
     confidence, consistency = official_step(student, teacher, batch, mask)
     assert 0.05 < confidence < 0.95
-    (supervised + consistency).backward()
-    output = method(batch, step)
-    sum(output.losses.values()).backward()
-    assert output.losses["supervised"].item() == pytest.approx(supervised.item(), rel=1e-5)
-    assert output.losses["unsupervised"].item() == pytest.approx(consistency.item(), rel=1e-4)
-    for (name, got), expected in zip(method.student.named_parameters(), student.parameters(), strict=True):
-        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-3, atol=1e-5, msg=name)
+    assert_same_step(method, batch, step, student, supervised=supervised, unsupervised=consistency, atol=1e-5)
 
     method.on_step_end(step)
     averaged = zip(method.teacher.network.state_dict().items(), teacher.state_dict().values(), strict=True)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..contract.conftest import make_batch, make_method, make_step
+from .helpers import assert_same_step
 
 
 def test_official_compares_all_images_and_keeps_the_decay_constant():
@@ -26,13 +27,7 @@ def test_official_compares_all_images_and_keeps_the_decay_constant():
     inside = torch.cat([batch.unlabeled.valid, torch.ones_like(batch.unlabeled.valid)])  # padding does not count
     difference = (torch.cat(predicted) - torch.cat(target)).square().movedim(1, -1)[inside]
     consistency = 100 * difference.mean()
-    (supervised + consistency).backward()
-    output = method(batch, step)
-    sum(output.losses.values()).backward()
-    assert output.losses["supervised"].item() == pytest.approx(supervised.item(), rel=1e-5)
-    assert output.losses["unsupervised"].item() == pytest.approx(consistency.item(), rel=1e-4)
-    for (name, got), expected in zip(method.student.named_parameters(), student.parameters(), strict=True):
-        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-3, atol=1e-4, msg=name)
+    assert_same_step(method, batch, step, student, supervised=supervised, unsupervised=consistency, atol=1e-4)
 
     method.on_step_end(step)
     new = dict(method.student.named_parameters())

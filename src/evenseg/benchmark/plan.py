@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
+from evenseg.benchmark.published import check_names
 from evenseg.config import Config, load_config, override_config
 from evenseg.config.sections import Count, Section, Size
 from evenseg.errors import InputError
@@ -109,6 +110,7 @@ def load_plan(path: Path, overrides: list[str] | None = None) -> Plan:
         raise InputError(f"{path}: reference: there is no row {file.reference!r}{nearest(file.reference, file.rows)}")
     if file.sequence is not None:
         check_sequence(f"{path}: sequence", file.sequence)
+    check_names(f"{path}: published", file.published)
     runs = [
         _resolve(path, file, row, split, fold, seed, overrides or [])
         for split, fold, seed, row in product(file.splits, file.folds, file.seeds, file.rows)
@@ -123,9 +125,15 @@ def _resolve(path: Path, file: PlanFile, row: str, split: str, fold: int, seed: 
     try:
         kept = load_config(_config_path(path, file.rows[row].config or file.base), filled)
         method_class(kept)  # checks the arguments of the method
-        return RunSpec(row, split, fold, seed, override_config(kept, overrides), kept)
     except InputError as error:
         raise InputError(f"{path}: row {row}, split {split}: {error}") from None
+    try:
+        config = override_config(kept, overrides)
+        method_class(config)
+    except InputError as error:
+        more = f"KEY=VALUE behind a plan holds for every run, and row {row}, split {split} cannot take this"
+        raise InputError(f"{error} ({more})") from None
+    return RunSpec(row, split, fold, seed, config, kept)
 
 
 def _config_path(plan: Path, config: str) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from evenseg.benchmark.beside import PublishedLine
 from evenseg.benchmark.difference import Difference
 from evenseg.benchmark.summary import Figure, Line
 from evenseg.metrics.intervals import Interval
@@ -16,21 +17,35 @@ _NONE = "-"
 Table = tuple[list[str], list[list[str]]]
 
 
-def main_table(lines: Sequence[Line]) -> Table:
-    """Headline figures of every row and split, and what they cost."""
+def main_table(lines: Sequence[Line], published: Sequence[PublishedLine] = ()) -> Table:
+    """Headline figures of every row and split, and what they cost; published numbers of a split come after ours, and
+    where there are any, the last column tells which they are."""
     columns = ["row", "split", "runs", *_TITLES.values(), "s/step", "memory, GiB"]
-    rows = [
-        [
-            line.row,
-            line.split,
-            str(line.runs) if line.runs == line.expected else f"{line.runs} of {line.expected}",
-            *(percent(line.figures.get(name)) for name in _TITLES),
-            plain(line.seconds_per_step, 1.0, 3),
-            plain(line.peak_memory, 2.0**-30, 2),
-        ]
-        for line in lines
+    rows = []
+    for split in dict.fromkeys(line.split for line in lines):
+        rows += [_ours(line) for line in lines if line.split == split]
+        rows += [_theirs(line, len(columns)) for line in published if line.split == split]
+    if not published:
+        return columns, rows
+    return [*columns, "source"], [row if len(row) > len(columns) else [*row, "here"] for row in rows]
+
+
+def _ours(line: Line) -> list[str]:
+    return [
+        line.row,
+        line.split,
+        str(line.runs) if line.runs == line.expected else f"{line.runs} of {line.expected}",
+        *(percent(line.figures.get(name)) for name in _TITLES),
+        plain(line.seconds_per_step, 1.0, 3),
+        plain(line.peak_memory, 2.0**-30, 2),
     ]
-    return columns, rows
+
+
+def _theirs(line: PublishedLine, columns: int) -> list[str]:
+    """mIoU alone, as it is printed: papers tell no other of these figures in the same way."""
+    miou = plain(line.miou, 100.0, 2)
+    cells = [line.method, line.split, _NONE, miou.removesuffix("0") if line.miou.std is None else miou]
+    return [*cells, *[_NONE] * (columns - len(cells)), line.source]
 
 
 def class_table(lines: Sequence[Line]) -> Table:

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from evenseg.benchmark.plan import Plan
-    from evenseg.benchmark.summary import Line
+    from evenseg.benchmark.run import Summary
 
 
 def benchmark(
@@ -52,14 +52,14 @@ def benchmark(
     if dry_run:
         _print_estimate(loaded, output, kept, jobs)
         return 0
-    from evenseg.benchmark.run import plan_lines, run_plan
+    from evenseg.benchmark.run import run_plan, summarize
 
     if tables_only:
-        _print_tables(plan_lines(loaded, output, kept), loaded.reference)
+        _print_tables(summarize(loaded, output, kept), loaded.reference)
         return 0
     result = run_plan(loaded, output, kept=kept, jobs=jobs, keep_results=keep)
-    if result.lines:
-        _print_tables(result.lines, loaded.reference)
+    if result.summary.lines:
+        _print_tables(result.summary, loaded.reference)
         print(f"\nall tables: {output / 'table.md'}")
     for outcome in result.failed:
         print(f"failed: {outcome.spec.name}: {outcome.message}")
@@ -74,16 +74,20 @@ def benchmark(
     return 1 if result.failed or result.changed else 0
 
 
-def _print_tables(lines: list[Line], reference: str) -> None:
+def _print_tables(summary: Summary, reference: str) -> None:
     from evenseg.benchmark import tables
     from evenseg.cli.tables import print_table
 
+    lines = summary.lines
     if not lines:
         print("no run of this plan is finished")
-    for table in (tables.main_table(lines), tables.class_table(lines), tables.difference_table(lines, reference)):
+    main = tables.main_table(lines, summary.published)
+    for table in (main, tables.class_table(lines), tables.difference_table(lines, reference)):
         if table[1]:
             print()
             print_table(*table, numbers=len(table[0]) - 2)
+    for note in summary.notes:
+        print(f"\n{note}")
 
 
 def _print_estimate(plan: Plan, output: Path, kept: Path, jobs: int | None) -> None:

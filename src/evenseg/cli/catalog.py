@@ -30,8 +30,8 @@ def list_names(
         str | None,
         typer.Argument(
             metavar="[WHAT]",
-            help="methods, components, mixers, losses, datasets, architectures, encoders or configs; default: all but "
-            "the networks.",
+            help="methods, components, mixers, losses, datasets, architectures, encoders, configs or published "
+            "(tables of papers, for plans); default: all but the networks and published.",
         ),
     ] = None,
     pattern: Annotated[
@@ -47,10 +47,11 @@ def list_names(
     evenseg list encoders 'tu-vit_*dinov3*'
     """
     if what is None:
-        for index, name in enumerate(name for name in _LISTS if name not in _NETWORKS):
+        for index, name in enumerate(name for name in _LISTS if name not in _LONG):
             print(f"{'' if index == 0 else chr(10)}{name}")
             _print(_LISTS[name](), indent="  ")
-        print("\n`evenseg list architectures` and `evenseg list encoders PATTERN` show the networks.")
+        print("\n`evenseg list architectures` and `evenseg list encoders PATTERN` show the networks,")
+        print("`evenseg list published` the tables of papers that can stand beside a plan's.")
         return
     if what not in _LISTS:
         hint = nearest(what, _LISTS) or f"; there are {', '.join(_LISTS)}"
@@ -135,6 +136,12 @@ def _encoders() -> dict[str, str]:
     return dict.fromkeys(encoder_names(), "")
 
 
+def _published() -> dict[str, str]:
+    from evenseg.benchmark.published import published_tables
+
+    return {name: published.summary for name, published in published_tables().items()}
+
+
 def _print(names: dict[str, str], indent: str = "") -> None:
     width = max(map(len, names), default=0)
     for name, sentence in names.items():
@@ -150,5 +157,6 @@ _LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "configs": _configs,
     "architectures": _architectures,
     "encoders": _encoders,
+    "published": _published,
 }
-_NETWORKS = frozenset({"architectures", "encoders"})
+_LONG = frozenset({"architectures", "encoders", "published"})

@@ -60,7 +60,7 @@ def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
 
 
 def _nearest_key(key: str) -> str:
-    """The same word in another section, or similar words in the same section, or similar keys."""
+    """The same word in another section, or similar words in the same section, or similar keys, or all there are."""
     known = list(flat(Config().model_dump()))
     *section, word = key.split(".")
     moved = [name for name in known if name.rpartition(".")[2] == word]
@@ -69,4 +69,7 @@ def _nearest_key(key: str) -> str:
     prefix = ".".join([*section, ""]) if section else ""
     siblings = {name.removeprefix(prefix).split(".")[0]: None for name in known if name.startswith(prefix)}
     close = nearest(word, siblings)
-    return re.sub(r"(mean | or )", rf"\1{prefix}", close) if close else nearest(key, known)
+    if close:
+        return re.sub(r"(mean | or )", rf"\1{prefix}", close)
+    there = [f"{prefix}{name}" for name in siblings] or list(Config.model_fields)
+    return nearest(key, known) or f"; there are {', '.join(there)}"

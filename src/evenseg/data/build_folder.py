@@ -76,7 +76,7 @@ def scored_folder(
 
 
 def _checker(config: DataConfig, cache_dir: Path, progress: Progress | None) -> Checker:
-    root = _root(config)
+    root = data_root(config)
     classes = load_classes(_classes_file(config, root))
     # What is known of a label depends on the classes and the size it is counted in.
     subject = os.path.abspath(root), classes.num_classes, classes.ignore_index, config.resize
@@ -88,7 +88,8 @@ def _scored_entries(config: DataConfig, key: str, root: Path) -> list[Entry]:
     return read_source(getattr(config, key), root, key=key, labeled=True, labels=config.labels)
 
 
-def _root(config: DataConfig) -> Path:
+def data_root(config: DataConfig) -> Path:
+    """``data.root``, which exists. Raises InputError where it is not set, or no folder."""
     if config.root is None:
         raise InputError("data.root is not set; set it to the folder of the data, or choose data.dataset=synthetic")
     root = Path(os.path.expanduser(config.root))

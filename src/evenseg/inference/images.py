@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import torch
-from torch import nn
 
 from evenseg.data.classes import Classes
 from evenseg.data.image_io import decode_image
@@ -16,9 +13,10 @@ from evenseg.data.resize import Resize
 from evenseg.errors import InputError
 from evenseg.inference.ahead import map_ahead
 from evenseg.inference.inputs import Source
+from evenseg.inference.job import Job
 from evenseg.inference.outputs import explained, write_label, write_overlay, write_prob
-from evenseg.inference.pictures import Picture, Prediction, make_picture, predict_pictures
-from evenseg.inference.predict import Autocast, Protocol, evaluating
+from evenseg.inference.pictures import Picture, Prediction, make_picture
+from evenseg.inference.predict import evaluating
 
 
 class Failure(NamedTuple):
@@ -37,20 +35,11 @@ class Files(NamedTuple):
 
 
 def predict_images(
-    model: nn.Module,
+    job: Job,
     sources: Sequence[Source],
-    output: Path,
-    classes: Classes,
-    protocol: Protocol,
     *,
-    resize: Resize = None,
-    overlay: bool = True,
-    prob: bool = False,
     overwrite: bool = False,
-    device: torch.device | str = "cpu",
-    autocast: Autocast = nullcontext,
     progress: Callable[[int, int], None] | None = None,
-    threads: int = 2,
 ) -> list[Failure]:
     """Write label maps, and overlays and probabilities where wanted, of images at their own resolution.
 
@@ -58,18 +47,10 @@ def predict_images(
     ``outputs``. An image that cannot be read is left out and reported; all others are written.
 
     Args:
-        model: maps (B, 3, H, W) images in [0, 1] to (B, C, H, W) logits.
+        job: the network, and what is wanted of it.
         sources: images and the names of their outputs, see :func:`inputs.expand_inputs`.
-        output: folder to write to; made if missing.
-        classes: names and colours.
-        protocol: how to predict.
-        resize: the network's input as in training (``data.resize``): short side, or (height, width);
-            probabilities are enlarged to the image before the most probable class is taken.
-        overlay, prob: whether to write them.
         overwrite: whether existing files may be replaced.
-        device, autocast: where and in which precision the model runs.
         progress: called with (images done or left out, images).
-        threads: that read, and as many that write.
 
     Returns:
         The images left out.
@@ -77,26 +58,27 @@ def predict_images(
     Raises:
         InputError: a file exists and ``overwrite`` is False (nothing is written), or cannot be written.
     """
-    files = {source.name: files_of(output, source.name, overlay=overlay, prob=prob) for source in sources}
+    files = {source.name: files_of(job.output, source.name, overlay=job.overlay, prob=job.prob) for source in sources}
     if not overwrite:
         refuse_existing(list(files.values()))
-    with explained(output):
-        output.mkdir(parents=True, exist_ok=True)
+    with explained(job.output):
+        job.output.mkdir(parents=True, exist_ok=True)
     failures: list[Failure] = []
+    threads = job.threads
 
     def pictures() -> Iterator[Picture]:
-        for item in map_ahead(lambda source: _read(source, resize), sources, threads=threads, depth=2 * protocol.batch):
+        read = partial(_read, resize=job.resize)
+        for item in map_ahead(read, sources, threads=threads, depth=2 * job.protocol.batch):
             if isinstance(item, Failure):
                 failures.append(item)
             else:
                 yield item
 
-    predictions = predict_pictures(model, pictures(), protocol, prob=prob, device=device, autocast=autocast)
-
     def write(prediction: Prediction) -> None:
-        write_prediction(files[prediction.picture.name], prediction, classes)
+        write_prediction(files[prediction.picture.name], prediction, job.classes)
 
-    with evaluating(model):
+    with evaluating(job.model):
+        predictions = job.predictions(pictures())
         for written, _ in enumerate(map_ahead(write, predictions, threads=threads, depth=2 * threads), start=1):
             if progress is not None:
                 progress(written + len(failures), len(sources))

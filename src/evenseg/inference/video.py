@@ -6,25 +6,23 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
 
 from evenseg.data.classes import Classes
-from evenseg.data.resize import Resize
 from evenseg.data.video_io import VideoReader, VideoWriter
 from evenseg.errors import InputError
 from evenseg.inference.ahead import map_ahead
 from evenseg.inference.images import Failure, Files, write_prediction
 from evenseg.inference.inputs import Source
+from evenseg.inference.job import Job
 from evenseg.inference.outputs import explained
 from evenseg.inference.outputs import overlay as overlaid
-from evenseg.inference.pictures import Picture, Prediction, make_picture, predict_pictures
-from evenseg.inference.predict import Autocast, Protocol, evaluating
+from evenseg.inference.pictures import Picture, Prediction, make_picture
+from evenseg.inference.predict import evaluating
 
 LOST_FRAMES = 0.02  # share of the announced frames that may be missing: headers estimate
 
@@ -38,19 +36,7 @@ class Outputs(NamedTuple):
 
 
 def predict_video(
-    model: nn.Module,
-    source: Source,
-    output: Path,
-    classes: Classes,
-    protocol: Protocol,
-    *,
-    resize: Resize = None,
-    overlay: bool = True,
-    prob: bool = False,
-    device: torch.device | str = "cpu",
-    autocast: Autocast = nullcontext,
-    progress: Callable[[int, int], None] | None = None,
-    threads: int = 2,
+    job: Job, source: Source, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[int, Failure | None]:
     """Write the label map of every frame, and an overlay video and probabilities where wanted.
 
@@ -60,8 +46,7 @@ def predict_video(
     ``refuse_existing_videos``.
 
     Args:
-        model, output, classes, protocol, resize, overlay, prob, device, autocast, threads: as in
-            ``images.predict_images``.
+        job: the network, and what is wanted of it.
         source: the video and the name of its outputs.
         progress: called with (frames done, frames announced; 0: not known).
 
@@ -75,24 +60,26 @@ def predict_video(
         reader = VideoReader(source.path)
     except InputError as error:
         return 0, Failure(source.path, str(error))
-    outputs = outputs_of(output, source.name, overlay=overlay, prob=prob)
+    outputs = outputs_of(job.output, source.name, overlay=job.overlay, prob=job.prob)
 
     def pictures() -> Iterator[Picture]:
-        for index, frame in enumerate(_frames(reader, depth=2 * protocol.batch)):
-            yield make_picture(f"{index:06d}", frame, resize)
+        for index, frame in enumerate(_frames(reader, depth=2 * job.protocol.batch)):
+            yield make_picture(f"{index:06d}", frame, job.resize)
 
     def write(prediction: Prediction) -> Prediction:
         name = prediction.picture.name
         prob_file = None if outputs.prob is None else outputs.prob / f"{name}.npz"
-        write_prediction(Files(outputs.labels / f"{name}.png", None, prob_file), prediction, classes)
+        write_prediction(Files(outputs.labels / f"{name}.png", None, prob_file), prediction, job.classes)
         return prediction
 
     done = 0
-    with explained(output), evaluating(model), _Overlay(outputs.overlay, reader.rate) as film:
+    with explained(job.output), evaluating(job.model), _Overlay(outputs.overlay, reader.rate) as film:
         _clear(outputs)
-        predictions = predict_pictures(model, pictures(), protocol, prob=prob, device=device, autocast=autocast)
-        for prediction in map_ahead(write, predictions, threads=threads, depth=2 * threads):  # in temporal order
-            film.write(prediction, classes)
+        predictions = job.predictions(pictures())
+        for prediction in map_ahead(
+            write, predictions, threads=job.threads, depth=2 * job.threads
+        ):  # in temporal order
+            film.write(prediction, job.classes)
             done += 1
             if progress is not None:
                 progress(done, reader.announced)

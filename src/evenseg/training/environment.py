@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from evenseg import __version__
+from evenseg.data.dataset import DataSplits
+from evenseg.data.image_ids import ids_sha256
 
 LIBRARIES = (
     "torch",
@@ -26,8 +28,8 @@ LIBRARIES = (
 )
 
 
-def environment(precision: str, world_size: int, split_sha256: dict[str, str]) -> dict[str, Any]:
-    """Versions, hardware, git commit and fingerprints of the lists."""
+def environment(precision: str, world_size: int, splits: DataSplits) -> dict[str, Any]:
+    """Versions, hardware, git commit and fingerprints of the lists: of their lines, and of the ids of their images."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "evenseg": __version__,
@@ -41,7 +43,18 @@ def environment(precision: str, world_size: int, split_sha256: dict[str, str]) -
         "gpus": gpus,
         "precision": precision,
         "processes": world_size,
-        "split_sha256": split_sha256,
+        "split_sha256": splits.split_sha256,
+        "ids_sha256": _ids_sha256(splits),
+    }
+
+
+def _ids_sha256(splits: DataSplits) -> dict[str, str]:
+    """By list name, as ``split_sha256``: the images themselves, wherever they lie."""
+    parts = {"labeled": splits.labeled, "unlabeled": splits.unlabeled, "val": splits.val, "test": splits.test}
+    return {
+        key: ids_sha256(part.name(index) for index in range(len(part)))
+        for key, part in parts.items()
+        if part is not None
     }
 
 

@@ -65,9 +65,7 @@ def train(config: Config, output: Path) -> int:
         for warning in splits.warnings:
             print(f"warning: {warning}", flush=True)
         if not (output / "config.yaml").exists():
-            ran_on = environment(
-                precision(config.train.precision, fabric.device.type), fabric.world_size, splits.split_sha256
-            )
+            ran_on = environment(precision(config.train.precision, fabric.device.type), fabric.world_size, splits)
             write_start(output, config, splits, facts, ran_on)
             if method.student.weights_report:
                 print(method.student.weights_report, flush=True)

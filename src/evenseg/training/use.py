@@ -16,6 +16,7 @@ from evenseg.data.video_io import VIDEO_SUFFIXES
 from evenseg.errors import InputError
 from evenseg.inference.images import Failure, predict_images
 from evenseg.inference.inputs import Source, expand_inputs
+from evenseg.inference.job import Job
 from evenseg.inference.video import outputs_of, predict_video, refuse_existing_videos
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
@@ -127,7 +128,8 @@ def predict_run(
         inputs: files, folders and glob patterns.
         output: folder to write to.
         which, network, configure: as in ``evaluate_run``.
-        overlay, prob, overwrite: as in ``inference.images.predict_images``.
+        overlay, prob: which to write besides the labels.
+        overwrite: whether existing files may be replaced.
         progress: called with (images and frames done, all that are known of).
     """
     stored, facts = read_run(folder)
@@ -142,23 +144,25 @@ def predict_run(
     fabric = make_fabric(config.train)
     predictor.to(fabric.device)
     resize = config.data.resize if config.data.dataset == "folder" else None
-    arguments = (output, facts.classes, protocol_of(config))
-    options: dict[str, Any] = {
-        "resize": resize,
-        "overlay": overlay,
-        "prob": prob,
-        "device": fabric.device,
-        "autocast": fabric.autocast,
-        "progress": progress,
-    }
+    job = Job(
+        predictor,
+        output,
+        facts.classes,
+        protocol_of(config),
+        resize=resize,
+        overlay=overlay,
+        prob=prob,
+        device=fabric.device,
+        autocast=fabric.autocast,
+    )
     start = time.perf_counter()
     failures: list[Failure] = []
     done = 0
     if images:
-        failures = predict_images(predictor, images, *arguments, overwrite=overwrite, **options)
+        failures = predict_images(job, images, overwrite=overwrite, progress=progress)
         done = len(images) - len(failures)
     for video in videos:
-        frames, failure = predict_video(predictor, video, *arguments, **options)
+        frames, failure = predict_video(job, video, progress=progress)
         done += frames
         failures += [failure] if failure is not None else []
     return Predicted(done, time.perf_counter() - start, failures)
