@@ -116,9 +116,8 @@ def class_chart(
         axes.set_ylabel(y_label)
         if len(values) > 1 or y_label.startswith("gain"):
             axes.legend(fontsize=8)
-        return Chart(
-            title, _svg(figure), f"{y_label} of every class over its share of the labeled pixels; see the table"
-        )
+        description = f"{y_label} of every class over its share of the labeled pixels; see the table"
+        return Chart(title, _svg(figure), description, wide=True)
 
 
 def heat_chart(
