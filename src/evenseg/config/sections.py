@@ -164,10 +164,8 @@ class HealthConfig(Section):
     """How closely the pseudo-labels are watched."""
 
     every: Count = 20  # examine those of every so many steps; 0: never
-    holdout: Count = 0  # labeled images withheld from training to judge them by; 0: judge by `val`
-    views: Count | None = (
-        None  # of held-out images at a validation; default: what 0.25 % of the training since pays for
-    )
+    holdout: Count = 0  # labeled images withheld from training, to hold pseudo-labels against; 0: those of `val` are
+    views: Count | None = None  # of them at a validation; default: what 0.25 % of the training since pays for
 
 
 class Config(Section):

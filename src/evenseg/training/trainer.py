@@ -28,6 +28,7 @@ from evenseg.training.display import Display
 from evenseg.training.fabric import seed_step
 from evenseg.training.guard import Guard
 from evenseg.training.health import health_record
+from evenseg.training.held_out import HeldOut
 from evenseg.training.log import MetricsLog
 from evenseg.training.meter import Meter
 from evenseg.training.optim import build_optimizer, learning_rate_factor, set_learning_rate
@@ -98,6 +99,7 @@ class Trainer:
             if method.teacher is not None:
                 method.teacher.network.compile()
         self.guard = Guard(method)
+        self.held_out = HeldOut(method, splits, config, fabric)
         self.timing = Timing(folder, fabric.device)
         self._resume()
         self.agreed = len(self.progress.unreadable)  # how many of these all ranks know of
@@ -334,6 +336,8 @@ class Trainer:
         return bool(sum_over_ranks(asked) > 0)
 
     def _validate(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
+        if (held_out := self.held_out.look(done)) is not None:
+            record(held_out)
         if self.splits.val is None:
             return
         self.share_buffers()
