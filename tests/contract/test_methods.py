@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from evenseg.components.base import Component
+from evenseg.components.base import Component, Mixer
 from evenseg.methods.base import HEALTH
-from evenseg.metrics.pseudo_label_health import HealthSums
+from evenseg.metrics.pseudo_label_health import HealthSums, health_sums
+from evenseg.networks.mode import unchanged
 from evenseg.types import StepOutput
 
 from .conftest import CLASSES, SIZE, VARIANTS, make_batch, make_method, make_step
@@ -194,6 +195,25 @@ def test_examining_pseudo_labels_changes_nothing_and_never_waits(spec):
     assert sums.predicted.sum() > 0
     assert sums.true[0] == sums.predicted.sum()  # every valid pixel is truly of class 0
     assert (sums.disagreeing <= sums.predicted).all()  # known, and no more
+
+
+@every_method
+def test_pseudo_labels_outside_of_a_step_are_those_of_the_step(spec):
+    method = make_method(spec)
+    if not method.views.unlabeled:
+        pytest.skip("a purely supervised method")
+    if hasattr(method, "mixer"):
+        method.mixer = Mixer()  # which mixes nothing
+    if getattr(method, "joint_pass", False):
+        pytest.skip("its batch statistics are also those of the labeled images")
+    batch, before = make_batch(method), {name: value.clone() for name, value in method.state_dict().items()}
+    with unchanged(method):
+        target = method.pseudo_labels(batch.unlabeled.weak, batch.unlabeled.valid, make_step(1))
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    sums = HealthSums(*examined(method, batch).log[HEALTH])
+    assert not target.prob.requires_grad
+    for ours, theirs in zip(health_sums(target)[:4], sums[:4], strict=True):  # predicted, kept, weight, confidence
+        assert torch.allclose(ours, theirs, rtol=1e-5)
 
 
 class Remember(Component):

@@ -30,10 +30,11 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def build(base: Path, /, *, needs_unlabeled: bool = True, **data: object) -> DataSplits:
+def build(base: Path, /, *, needs_unlabeled: bool = True, holdout: int = 0, **data: object) -> DataSplits:
     data.setdefault("root", str(base))
     cache = base.parent / "cache"
-    return build_data(DataConfig.model_validate(data), seed=0, cache_dir=cache, needs_unlabeled=needs_unlabeled)
+    config = DataConfig.model_validate(data)
+    return build_data(config, seed=0, cache_dir=cache, needs_unlabeled=needs_unlabeled, holdout=holdout)
 
 
 def names(dataset: Dataset | None) -> list[str]:
@@ -257,6 +258,41 @@ def test_synthetic(root: Path) -> None:
     )
     assert larger.unlabeled is None
     assert larger.lists["val"] == splits.lists["val"]  # scored scenes stay, however many train
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"labeled": "train.txt", "unlabeled": "images/train"},  # every labeled image is among the unlabeled
+        {"labeled": 6, "train": "train.txt"},
+        {"labeled": 6, "dataset": "synthetic", "size": [32, 40], "train_images": 12, "val_images": 1},
+    ],
+    ids=["list", "count", "synthetic"],
+)
+def test_withheld_images_are_trained_on_in_no_way(root: Path, data: dict[str, object]) -> None:
+    whole, splits = build(root, **data), build(root, holdout=3, **data)
+    withheld = names(splits.holdout)
+    assert len(withheld) == 3
+    assert whole.holdout is None
+    assert "holdout" not in whole.lists
+    assert sorted([*names(splits.labeled), *withheld]) == sorted(names(whole.labeled))
+    assert set(names(splits.unlabeled)) == set(names(whole.unlabeled)) - set(withheld)
+    assert splits.split_sha256["labeled"] == fingerprint(names(splits.labeled))
+    assert [line.split()[0] for line in splits.lists["holdout"]] == withheld
+    assert splits.holdout is not None
+    labels = [splits.labeled.label(index) for index in range(len(splits.labeled))]
+    assert splits.class_frequency.tolist() == [
+        sum(int((label == c).sum()) for label in labels) for c in range(splits.classes.num_classes)
+    ]
+    assert splits.class_images.max() <= len(splits.labeled)
+    assert names(build(root, holdout=3, **data).holdout) == withheld
+
+
+def test_withholding_leaves_images_to_train_on(root: Path) -> None:
+    with pytest.raises(InputError, match=r"^health\.holdout: withholding 2 of 2 labeled images"):
+        build(root, labeled="labeled.txt", unlabeled="unlabeled.txt", holdout=2)
+    with pytest.raises(InputError, match=r"^health\.holdout: nothing is left of data\.unlabeled"):
+        build(root, labeled="train.txt", unlabeled=write_list(root, "all.txt", ["images/train/000.png"]), holdout=11)
 
 
 @pytest.mark.skipif(not CAMVID.exists(), reason="needs ../shared")

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings
+from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings, withhold
 from evenseg.errors import InputError
 
 
@@ -120,3 +120,30 @@ def test_missing_classes_are_named() -> None:
     assert "class c;" in warning
     (warning,) = missing_class_warnings(["a", "b", "c"], counts[:1])
     assert "classes b, c;" in warning
+
+
+@pytest.mark.parametrize("fold", range(3))
+def test_withheld_images_leave_every_class_with_one(fold: int) -> None:
+    names, counts = scenes(40, 5, 1)
+    chosen = withhold(names, counts, 8, fold=fold)
+    assert len(set(chosen)) == 8
+    left = sorted(set(range(40)) - set(chosen))
+    assert ((counts[left] > 0).any(axis=0) == (counts > 0).any(axis=0)).all()
+    order = np.random.default_rng(0).permutation(40)
+    again = withhold([names[i] for i in order], counts[order], 8, fold=fold)
+    assert [names[i] for i in chosen] == [names[order[i]] for i in again]
+
+
+def test_withheld_images_depend_on_the_fold() -> None:
+    names, counts = scenes(40, 5, 1)
+    assert len({tuple(withhold(names, counts, 8, fold=fold)) for fold in range(5)}) > 1
+
+
+def test_withholding_takes_the_only_image_of_a_class_where_there_is_no_other() -> None:
+    counts = np.diag([5, 5, 5])
+    assert len(withhold(["a", "b", "c"], counts, 2, fold=0)) == 2
+
+
+def test_withholding_all_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^health\.holdout: withholding 3 of 3 .* choose at most 2"):
+        withhold(["a", "b", "c"], np.ones((3, 2), np.int64), 3, fold=0)

@@ -16,11 +16,16 @@ def losses(run):
     return [{k: v for k, v in line.items() if k.startswith("loss")} for line in lines if line["split"] == "train"]
 
 
+def holdout(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    return [line for line in lines if line["split"] == "holdout"]
+
+
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     options = ["method=cutmix_seg", "train.steps=3", "train.labeled_batch=4", "train.unlabeled_batch=4"]
     options += ["train.log_every=2", "train.checkpoint_every=1", "train.precision=32", "data.workers=0"]
-    options += ["method.weighting=none", "network.encoder=tu-test_efficientnet"]
+    options += ["method.weighting=none", "network.encoder=tu-test_efficientnet", "health.views=4", "data.val_images=4"]
     # group norm of maps of a few pixels makes more of rounding: there the memory format alone changes weights by 8e-5
     options += ["network.norm=frozen"]
     one, two = tmp_path / "one", tmp_path / "two"
@@ -38,6 +43,12 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert len(losses(one)) == 2
     for left, right in zip(losses(one), losses(two), strict=True):
         assert right == pytest.approx(left, rel=1e-5)
+    (left,), (right,) = holdout(one), holdout(two)
+    assert left.keys() == right.keys()
+    assert right["per_class_images"] == left["per_class_images"]
+    for name in ("per_class_precision", "per_class_recall", "per_class_pixels"):
+        for one_rank, two_ranks in zip(left[name].values(), right[name].values(), strict=True):
+            assert two_ranks == (one_rank and pytest.approx(one_rank, rel=1e-2, abs=1e-2)), name
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from .helpers import assert_equal, checkpoint, follow_to, start, train
 
 STEPS = 9
 # checkpoints at 3 and 6, lines of the log at 4, 8 and 9: each checkpoint falls between two lines
-RHYTHM = [f"train.steps={STEPS}", "train.checkpoint_every=3", "train.log_every=4", "health.every=2"]
+RHYTHM = [f"train.steps={STEPS}", "train.checkpoint_every=3", "train.log_every=4", "health.every=2", "health.views=2"]
 RECIPES = {
     **{name: [f"method={name}"] for name in registry.names("method")},
     "cutmix_seg, all options": [

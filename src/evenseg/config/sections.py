@@ -165,6 +165,8 @@ class HealthConfig(Section):
 
     every: Count = 20  # examine those of every so many steps; 0: never
     pictures: Count = 4  # validation images drawn at every validation, and images as the student sees them
+    holdout: Count = 0  # labeled images withheld from training, to hold pseudo-labels against; 0: those of `val` are
+    views: Count | None = None  # of them at a validation; default: what 0.25 % of the training since pays for
 
 
 class Config(Section):

@@ -29,6 +29,7 @@ def build_data(
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     needs_unlabeled: bool = True,
+    holdout: int = 0,
 ) -> DataSplits:
     """Find, check and split the data of a run.
 
@@ -42,6 +43,7 @@ def build_data(
         progress: called with done, total and what is being checked.
         needs_unlabeled: False for methods without unlabeled data, whose keys are then accepted
             and left alone.
+        holdout: how many labeled images are withheld from training, see ``splits.withhold``.
 
     Raises:
         InputError: anything wrong with configuration, lists or files.
@@ -53,6 +55,7 @@ def build_data(
         cache_dir=cache_dir or user_cache_dir(),
         progress=progress,
         needs_unlabeled=needs_unlabeled,
+        holdout=holdout,
     )
 
 

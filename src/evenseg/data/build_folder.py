@@ -13,7 +13,7 @@ from evenseg.data.dataset import DataSplits
 from evenseg.data.folder import FolderDataset
 from evenseg.data.lists import Entry, format_line, read_source
 from evenseg.data.memory import Memory, memory_file
-from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings
+from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings, withhold
 from evenseg.errors import InputError
 
 
@@ -24,6 +24,7 @@ def build_folder(
     cache_dir: Path,
     progress: Progress | None,
     needs_unlabeled: bool,
+    holdout: int,
 ) -> DataSplits:
     """The data in ``data.root``; see ``build_data``."""
     check = _checker(config, cache_dir, progress)
@@ -34,6 +35,12 @@ def build_folder(
     unlabeled = _unlabeled_entries(config, root, labeled, left) if needs_unlabeled else None
 
     counts = check.pairs(labeled, "labeled images")
+    withheld: list[Entry] = []
+    if holdout:
+        chosen = withhold([_canonical(entry, root) for entry in labeled], counts, holdout, fold=config.fold)
+        withheld, rest = [labeled[index] for index in chosen], sorted(set(range(len(labeled))) - set(chosen))
+        labeled, counts = [labeled[index] for index in rest], counts[rest]
+        unlabeled = None if unlabeled is None else _without(unlabeled, withheld, root)
     for key, entries in scored.items():
         check.labels(entries, f"{key} labels")
     warnings = missing_class_warnings(classes.names, counts)
@@ -41,7 +48,7 @@ def build_folder(
         warnings += _check_unlabeled(unlabeled, check, config.max_unreadable)
         warnings += _transductive_warnings(unlabeled, scored, root)
 
-    given = {"labeled": labeled, "unlabeled": unlabeled, **scored}
+    given = {"labeled": labeled, "unlabeled": unlabeled, **scored, "holdout": withheld or None}
     lists = {key: entries for key, entries in given.items() if entries is not None}
     datasets = {key: FolderDataset(root, entries, classes, resize=config.resize) for key, entries in lists.items()}
     return DataSplits(
@@ -55,6 +62,7 @@ def build_folder(
         split_sha256={key: fingerprint(_canonical(entry, root) for entry in entries) for key, entries in lists.items()},
         lists={key: [format_line(entry) for entry in entries] for key, entries in lists.items()},
         warnings=warnings,
+        holdout=datasets.get("holdout"),
     )
 
 
@@ -150,6 +158,18 @@ def _unlabeled_entries(
     raise InputError(
         f"data.unlabeled is not set{nothing_left}, but the method learns from unlabeled images; "
         "set it to a list or folder of images, or choose method=supervised"
+    )
+
+
+def _without(unlabeled: list[Entry], withheld: Sequence[Entry], root: Path) -> list[Entry]:
+    """The unlabeled images but for those that are withheld from training, by whatever path they are listed."""
+    both = {entry for entry, _ in overlap(unlabeled, withheld, root)}
+    left = [entry for entry in unlabeled if entry not in both]
+    if left:
+        return left
+    raise InputError(
+        f"health.holdout: nothing is left of data.unlabeled without the {len(withheld)} images that are withheld; "
+        "give more unlabeled images"
     )
 
 

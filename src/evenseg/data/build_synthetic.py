@@ -13,7 +13,7 @@ from evenseg.data.check import Progress, in_parallel
 from evenseg.data.dataset import Dataset, DataSplits, Subset
 from evenseg.data.labels import count_classes
 from evenseg.data.memory import Memory, memory_file
-from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings
+from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings, withhold
 from evenseg.data.synthetic import SyntheticStreets
 from evenseg.errors import InputError
 
@@ -23,16 +23,28 @@ _LABELED = "1/16"
 
 
 def build_synthetic(
-    config: DataConfig, *, seed: int, cache_dir: Path, progress: Progress | None, needs_unlabeled: bool
+    config: DataConfig,
+    *,
+    seed: int,
+    cache_dir: Path,
+    progress: Progress | None,
+    needs_unlabeled: bool,
+    holdout: int,
 ) -> DataSplits:
     """``train_images`` scenes, ``labeled`` of them (default 1/16) labeled, and others to score; see ``build_data``."""
     train = _streets(config, seed, "train", config.train_images)
     amount = _amount(config, needs_unlabeled=needs_unlabeled)
     counts = _counts(train, cache_dir, progress)
     drawn = draw([train.name(index) for index in range(len(train))], counts, amount, fold=config.fold)
-    datasets: dict[str, Dataset] = {"labeled": Subset(train, drawn)}
+    datasets: dict[str, Dataset] = {}
     if needs_unlabeled:
         datasets["unlabeled"] = Subset(train, sorted(set(range(len(train))) - set(drawn)))
+    if holdout:
+        names = [train.name(index) for index in drawn]
+        withheld = [drawn[place] for place in withhold(names, counts[drawn], holdout, fold=config.fold)]
+        datasets["holdout"] = Subset(train, withheld)
+        drawn = [index for index in drawn if index not in withheld]
+    datasets["labeled"] = Subset(train, drawn)
     for key in ("val", "test"):
         datasets[key] = scored_synthetic(config, key, seed=seed, cache_dir=cache_dir, progress=progress)
     lists = {key: [dataset.name(index) for index in range(len(dataset))] for key, dataset in datasets.items()}
@@ -47,6 +59,7 @@ def build_synthetic(
         split_sha256={key: fingerprint(names) for key, names in lists.items()},
         lists=lists,
         warnings=missing_class_warnings(train.classes.names, counts[drawn]),
+        holdout=datasets.get("holdout"),
     )
 
 

@@ -39,7 +39,7 @@ _ABANDONED = 3600.0  # seconds after which a temporary file is taken to be a kil
 def cache_splits(splits: DataSplits, folder: Path, progress: Progress | None = None) -> DataSplits:
     """The same data, read from the cache in ``folder``, which is filled first.
 
-    Images of files that are read again and again are cached: ``labeled``, ``unlabeled``, ``val``.
+    Images of files that are read again and again are cached: ``labeled``, ``unlabeled``, ``val``, ``holdout``.
 
     Raises:
         InputError: the folder cannot be written or the disk is too small.
@@ -50,11 +50,9 @@ def cache_splits(splits: DataSplits, folder: Path, progress: Progress | None = N
 
     labeled = cached(splits.labeled)
     assert labeled is not None
-    result = splits._replace(labeled=labeled, unlabeled=cached(splits.unlabeled), val=cached(splits.val))
-    fill_cache(
-        [each for each in (result.labeled, result.unlabeled, result.val) if isinstance(each, CachedDataset)], progress
-    )
-    return result
+    unlabeled, val, holdout = cached(splits.unlabeled), cached(splits.val), cached(splits.holdout)
+    fill_cache([each for each in (labeled, unlabeled, val, holdout) if isinstance(each, CachedDataset)], progress)
+    return splits._replace(labeled=labeled, unlabeled=unlabeled, val=val, holdout=holdout)
 
 
 class CachedDataset:

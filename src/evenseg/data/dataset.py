@@ -72,9 +72,10 @@ class DataSplits(NamedTuple):
 
     class_frequency: (C,) int64, pixels of each class in the labeled images as they are trained on
     (after ``data.resize``). class_images: (C,) int64, labeled images that contain the class.
-    split_sha256 and lists: by list name (``labeled``, ``unlabeled``, ``val``, ``test``, where
-    given): the fingerprint of the list and its lines, see ``splits.fingerprint``.
-    warnings: sentences for the user.
+    split_sha256 and lists: by list name (``labeled``, ``unlabeled``, ``val``, ``test``, ``holdout``,
+    where given): the fingerprint of the list and its lines, see ``splits.fingerprint``.
+    warnings: sentences for the user. holdout: labeled images that are withheld from training, and
+    neither in ``labeled`` nor in ``unlabeled``.
     """
 
     classes: Classes
@@ -87,3 +88,4 @@ class DataSplits(NamedTuple):
     split_sha256: dict[str, str]
     lists: dict[str, list[str]]
     warnings: list[str]
+    holdout: Dataset | None = None

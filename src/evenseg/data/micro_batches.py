@@ -69,7 +69,9 @@ class MicroBatches(TorchDataset[tuple[int, int, RawBatch]]):
             return raw
         source = self.unlabeled
         unreadable: dict[str, None] = {}  # an ordered set
-        drawn = [self._draw_unlabeled(source, draw, unreadable) for draw in source.share.draws(step, micro)]
+        drawn = [
+            unlabeled_view(source, draw, unreadable, self.max_unreadable) for draw in source.share.draws(step, micro)
+        ]
         return raw._replace(
             unlabeled_image=stack([view.image for _, view in drawn]),
             unlabeled_valid=stack([view.valid for _, view in drawn]),
@@ -87,24 +89,31 @@ class MicroBatches(TorchDataset[tuple[int, int, RawBatch]]):
         maps = self.labeled_maps(index) if self.labeled_maps is not None else {}
         return index, weak_view(image, {**maps, "label": label}, source.stream.generator(draw), source.spec)
 
-    def _draw_unlabeled(self, source: Source, draw: int, unreadable: dict[str, None]) -> tuple[int, WeakView]:
-        """The image of a draw, or the next one of the stream that can be read."""
-        dataset, stream = source.dataset, source.stream
-        for later in range(stream.length):
-            index = stream.index(draw + later)
-            try:
-                image = _read(dataset, dataset.image, index)
-                truth = _read(dataset, dataset.label, index)
-            except InputError as error:
-                unreadable[str(error)] = None
-                if len(unreadable) > self.max_unreadable:
-                    raise InputError(f"{error}, or raise data.max_unreadable (now {self.max_unreadable})") from None
-                continue
-            maps = {} if truth is None else {"truth": truth}
-            return index, weak_view(image, maps, stream.generator(draw), source.spec)
-        raise InputError(
-            f"data.unlabeled: none of the {stream.length} images can be read, such as {next(iter(unreadable))}"
-        )
+
+def unlabeled_view(source: Source, draw: int, unreadable: dict[str, None], max_unreadable: int) -> tuple[int, WeakView]:
+    """The image of a draw, or the next one of the stream that can be read; its position, and a weak view of it.
+
+    The map ``truth`` is its label, where that is known. Unreadable images are noted in ``unreadable``.
+
+    Raises:
+        InputError: ``unreadable`` has more than ``max_unreadable`` messages.
+    """
+    dataset, stream = source.dataset, source.stream
+    for later in range(stream.length):
+        index = stream.index(draw + later)
+        try:
+            image = _read(dataset, dataset.image, index)
+            truth = _read(dataset, dataset.label, index)
+        except InputError as error:
+            unreadable[str(error)] = None
+            if len(unreadable) > max_unreadable:
+                raise InputError(f"{error}, or raise data.max_unreadable (now {max_unreadable})") from None
+            continue
+        maps = {} if truth is None else {"truth": truth}
+        return index, weak_view(image, maps, stream.generator(draw), source.spec)
+    raise InputError(
+        f"data.unlabeled: none of the {stream.length} images can be read, such as {next(iter(unreadable))}"
+    )
 
 
 def _read(dataset: Dataset, read: Callable[[int], Array], index: int) -> Array:

@@ -104,6 +104,41 @@ def _most_classes_first(order: Sequence[int], shows: np.ndarray) -> list[int]:
     return chosen
 
 
+def withhold(names: Sequence[str], counts: np.ndarray, amount: int, *, fold: int) -> list[int]:
+    """Choose labeled images that training does not see, so that pseudo-labels can be held against their labels.
+
+    Images come in an order that depends on fold and name alone. Whatever would take the last image of
+    a class away is passed over, unless there are not enough others.
+
+    Args:
+        names: n distinct names.
+        counts: (n, C) int64 pixels of each class in each image.
+        amount: number of images to withhold.
+        fold: which of the possible choices.
+
+    Returns:
+        Positions of the chosen images, sorted by name.
+
+    Raises:
+        InputError: no labeled image would be left.
+    """
+    if amount >= len(names):
+        raise InputError(
+            f"health.holdout: withholding {amount} of {len(names)} labeled images leaves none to train on; "
+            f"choose at most {len(names) - 1}, or label more images"
+        )
+    shuffled = sorted(range(len(names)), key=lambda index: (key("holdout", fold, names[index]), names[index]))
+    shows = counts > 0
+    left = shows.sum(axis=0)
+    chosen: list[int] = []
+    for index in shuffled:
+        if len(chosen) < amount and (left > shows[index]).all(where=shows[index]):
+            chosen.append(index)
+            left = left - shows[index]
+    chosen = list(dict.fromkeys([*chosen, *shuffled]))[:amount]
+    return sorted(chosen, key=lambda index: names[index])
+
+
 def fingerprint(images: Iterable[str]) -> str:
     """SHA-256 of a set of images: of their names in sorted order, each ended by a newline.
 

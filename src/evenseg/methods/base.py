@@ -129,7 +129,27 @@ class Method(nn.Module):
         everywhere = torch.ones(image.shape[0], *image.shape[2:], dtype=torch.bool, device=image.device)
         return self.refine(PseudoTarget.from_logits(weak.logits, everywhere), weak, step)
 
+    @torch.no_grad()
+    def pseudo_labels(self, weak: Tensor, valid: Tensor, step: Step) -> PseudoTarget:
+        """What the student would be taught of weak views (B, 3, H, W) now, before mixing.
+
+        By the same pass as in training, whose buffers may change: put them back (``networks.mode.unchanged``).
+        """
+        output: NetworkOutput = self.labeler()(weak)
+        return self.weigh(self.refine(PseudoTarget.from_logits(output.logits, valid), output, step))
+
     # what subclasses are written with
+
+    def labeler(self) -> nn.Module:
+        """The module that makes pseudo-labels in training: the teacher where there is one."""
+        return self.student if self.teacher is None else self.teacher
+
+    def weigh(self, target: PseudoTarget, confidence: Tensor | None = None) -> PseudoTarget:
+        """The method's own weighting of a refined (and mixed) target, a threshold for instance; here none.
+
+        ``confidence`` is (B, H, W), if it is known already.
+        """
+        return target
 
     def uses_unlabeled(self, step_index: int) -> bool:
         """Whether unlabeled images take part in this step."""

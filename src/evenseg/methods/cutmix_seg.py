@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evenseg.components.base import Component, Mixer
 from evenseg.components.mixers import CutMix
@@ -114,6 +114,10 @@ class CutMixSeg(Method):
         self.student_view = student_view
         self.views = ViewSpec(strong=1 if student_view == "strong" else 0)
 
+    def weigh(self, target: PseudoTarget, confidence: Tensor | None = None) -> PseudoTarget:
+        """By the teacher's confidence, as ``weighting`` says."""
+        return self.weighting.weigh(target, confidence)
+
     def training_step(self, batch: Batch, step: Step) -> StepOutput:
         """Supervised loss + weight * consistency on mixed images."""
         labeled, losses = self.supervised(batch)
@@ -125,7 +129,7 @@ class CutMixSeg(Method):
         with torch.no_grad():
             image, mixed = self.mixer(seen, target, step)
             confidence, label = mixed.hard()
-            mixed = self.weighting.weigh(mixed, confidence)
+            mixed = self.weigh(mixed, confidence)
         strong = self.student(image)
         if self.loss == "mse":
             unsupervised = squared_difference(

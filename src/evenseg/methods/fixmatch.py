@@ -99,6 +99,14 @@ class FixMatch(Method):
         self.partner_mode = partner_mode
         self.unsupervised_weight = unsupervised_weight
 
+    def labeler(self) -> nn.Module:
+        """The student; an averaged copy teaches nothing."""
+        return self.student
+
+    def weigh(self, target: PseudoTarget, confidence: Tensor | None = None) -> PseudoTarget:
+        """1 where the threshold is reached, else 0."""
+        return self.threshold.weigh(target, confidence)
+
     def training_step(self, batch: Batch, step: Step) -> StepOutput:
         """(L_x + L_s) / 2, L_s the thresholded cross-entropy over the valid pixels."""
         unlabeled = batch.unlabeled
@@ -114,7 +122,7 @@ class FixMatch(Method):
         with torch.no_grad():
             image, mixed = self.mixer(unlabeled.strong[0], target, step, **pasted)
             confidence, label = mixed.hard()
-            mixed = self.threshold.weigh(mixed, confidence)
+            mixed = self.weigh(mixed, confidence)
         strong = self.student(image)
         ignore = ignore_label(mixed.prob.shape[1])
         unsupervised = weighted_cross_entropy(

@@ -1,10 +1,11 @@
-"""A pass in evaluation mode in the midst of training."""
+"""Passes in the midst of training that are no part of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -18,3 +19,15 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def unchanged(network: nn.Module) -> Iterator[None]:
+    """Puts all buffers back afterwards: running statistics, and whatever else passes have changed."""
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)

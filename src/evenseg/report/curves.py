@@ -8,7 +8,7 @@ import numpy as np
 
 from evenseg.report.charts import Chart, Series, heat_chart, line_chart
 from evenseg.report.runs import Run
-from evenseg.report.tables import Table, name, number, percent
+from evenseg.report.tables import Cell, Table, name, number, percent
 from evenseg.training.log import Record
 
 HEALTH = {  # figures of a health record: title, unit
@@ -44,6 +44,13 @@ def health_charts(runs: Sequence[Run]) -> list[Chart]:
     for key, (title, unit) in HEALTH.items():
         series = [_series(run.label, run.of("health"), key, index) for index, run in enumerate(runs)]
         charts.append(line_chart(title, unit, series))
+    series = [
+        Series(f"{line.label}, {key}", line.x, line.y, line.color, line.dashed)
+        for index, run in enumerate(runs)
+        for key, dashed in (("precision", False), ("recall", True))
+        if (line := _series(run.label, run.of("holdout"), key, index, dashed=dashed)).x
+    ]
+    charts.append(line_chart("Pseudo-labels of held-out images", "precision, recall", series))
     return _drawn(charts)
 
 
@@ -102,6 +109,27 @@ def health_table(run: Run) -> Table | None:
     head = ["class", "labeled share", *columns]
     caption = f"{run.label}: pseudo-labels of every class in percent, mean from step {last[0]['step']} on"
     return Table(caption, head, rows, numbers=len(columns) + 1)
+
+
+def holdout_table(run: Run) -> Table | None:
+    """Every class at the last look at held-out images: measured there, and estimated for the unlabeled ones."""
+    records = list(run.of("holdout"))
+    if not records:
+        return None
+    last = records[-1]
+    rows = []
+    for each in run.names:
+        low, high = last["per_class_estimate_low"][each], last["per_class_estimate_high"][each]
+        ends = "too little to tell" if low is None else f"{100 * low:.0f} to {100 * high:.0f}"
+        measured = [percent(last[f"per_class_{key}"][each]) for key in ("precision", "recall", "estimate")]
+        numbers = [number(last[f"per_class_{key}"][each], "{}") for key in ("images", "pixels")]
+        rows.append([name(each), *numbers, *measured, Cell(ends, -1.0 if low is None else low)])
+    head = ["class", "images", "pixels", "precision", "recall", "estimate", "95 % interval"]
+    caption = (
+        f"{run.label}: pseudo-labels of held-out images at step {last['step']}, and the estimated precision of those of "
+        "the unlabeled images, where it is sure to 5 points; %"
+    )
+    return Table(caption, head, rows, numbers=6)
 
 
 def alarm_table(runs: Sequence[Run]) -> Table | None:

@@ -78,7 +78,9 @@ def _content(runs: Sequence[Run], intervals: Sequence[scores.Intervals], units: 
         "training": curves.training_charts(runs),
         "health": curves.health_charts(runs),
         "shares": curves.share_charts(runs),
-        "health_tables": [table for run in runs if (table := curves.health_table(run))],
+        "health_tables": [
+            table for run in runs for table in (curves.health_table(run), curves.holdout_table(run)) if table
+        ],
         "method": curves.method_charts(runs),
         "confusions": [table for run in runs for table in scores.confusion_tables(run)],
         "legend": [

@@ -23,14 +23,14 @@ def health_record(sums: Tensor, names: Sequence[str], class_frequency: Tensor) -
         ``kl_divergence``; ``kept``, ``weight``, ``confidence``, ``disagreement``, ``precision`` and ``recall`` of
         all; ``per_class_share`` and ``per_class_`` and each of these names, by class name. None where unknown.
     """
-    record: dict[str, Any] = {"kl_divergence": _digits(float(kl_divergence(HealthSums(*sums).kept, class_frequency)))}
+    record: dict[str, Any] = {"kl_divergence": digits(float(kl_divergence(HealthSums(*sums).kept, class_frequency)))}
     overall = health_figures(sums.sum(dim=1, keepdim=True))._asdict()
-    record |= {name: _digits(float(value)) for name, value in overall.items() if name != "share"}
+    record |= {name: digits(float(value)) for name, value in overall.items() if name != "share"}
     for name, values in health_figures(sums)._asdict().items():
-        record[f"per_class_{name}"] = dict(zip(names, map(_digits, values.tolist()), strict=True))
+        record[f"per_class_{name}"] = dict(zip(names, map(digits, values.tolist()), strict=True))
     return record
 
 
-def _digits(value: float) -> float | None:
+def digits(value: float) -> float | None:
     """Six significant digits, more than pixels are worth."""
     return float(f"{value:.6g}") if math.isfinite(value) else None

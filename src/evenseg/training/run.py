@@ -50,7 +50,13 @@ def train(config: Config, output: Path) -> int:
     keep_freed_memory()
     _check_batches(config, fabric.world_size, cls.views.unlabeled)
     progress = check_progress(fabric.is_global_zero)
-    splits = build_data(config.data, seed=config.seed, progress=progress, needs_unlabeled=cls.views.unlabeled)
+    splits = build_data(
+        config.data,
+        seed=config.seed,
+        progress=progress,
+        needs_unlabeled=cls.views.unlabeled,
+        holdout=config.health.holdout,
+    )
     if config.data.cache:
         splits = cache_splits(splits, user_cache_dir() / "images", progress)
     facts = facts_of(splits)

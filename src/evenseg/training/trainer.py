@@ -23,6 +23,7 @@ from evenseg.training.alarms import Alarms
 from evenseg.training.display import Display
 from evenseg.training.faults import Faults
 from evenseg.training.health import health_record
+from evenseg.training.held_out import HeldOut
 from evenseg.training.log import MetricsLog
 from evenseg.training.meter import Meter
 from evenseg.training.pictures import Pictures
@@ -80,6 +81,7 @@ class Trainer:
         self.step = OptimizerStep(method, config, fabric)
         self.faults = Faults(config, splits, method, self.step.guard, self.save, tell=fabric.is_global_zero)
         self.pictures = Pictures(folder, splits.val, splits.classes, config.health.pictures)
+        self.held_out = HeldOut(method, splits, config, fabric)
         self.timing = Timing(folder, fabric.device)
         self._resume()
 
@@ -204,6 +206,8 @@ class Trainer:
         return bool(sum_over_ranks(asked) > 0)
 
     def _validate(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
+        if (held_out := self.held_out.look(done)) is not None:
+            record(held_out)
         if self.splits.val is None:
             return
         self.share_buffers()
