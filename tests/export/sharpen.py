@@ -31,10 +31,13 @@ def sharpen(network: SegmentationNetwork, images: list[np.ndarray]) -> None:
     network.eval()
     logits = network(batch).logits
     deviation, mean = torch.std_mean(logits, dim=(0, 2, 3))
-    last = [module for module in network.segmentation_head.modules() if isinstance(module, nn.Conv2d)][-1]
-    assert last.bias is not None
-    last.weight /= deviation[:, None, None, None]
-    last.bias.copy_((last.bias - mean) / deviation)
+    convolutions = [module for module in network.segmentation_head.modules() if isinstance(module, nn.Conv2d)]
+    summed = [module for module in convolutions if module.out_channels == len(mean)]  # several in DeepLabV2
+    for module in summed:
+        assert module.bias is not None
+        module.weight /= deviation[:, None, None, None]
+        module.bias /= deviation
+    summed[-1].bias -= mean / deviation
 
 
 def random_model(

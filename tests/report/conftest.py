@@ -7,6 +7,7 @@ import pytest
 from tests.training.helpers import train
 
 OPTIONS = ["train.steps=8", "data.test_images=12", "data.val_images=4", "health.every=1", "health.pictures=2"]
+OPTIONS += ["health.views=8"]  # of held-out images
 
 
 @pytest.fixture(scope="session")

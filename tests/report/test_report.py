@@ -96,6 +96,13 @@ def test_two_runs_on_one_page(runs, tmp_path, capsys):
     gain = page.table("Points above supervised")["cutmix_seg"]
     scores = [json.loads((runs[name] / "result.json").read_text())["miou"] for name in ("cutmix_seg", "supervised")]
     assert gain["mIoU"].split()[0] == f"{100 * (scores[0] - scores[1]):+.1f}"
+    held_out = page.table("cutmix_seg: pseudo-labels of held-out images at step 8")
+    last = [json.loads(line) for line in (runs["cutmix_seg"] / "metrics.jsonl").read_text().splitlines()]
+    last = [record for record in last if record["split"] == "holdout"][-1]
+    for each, cells in held_out.items():
+        assert cells["pixels"] == str(last["per_class_pixels"][each])
+        low = last["per_class_estimate_low"][each]
+        assert cells["95 % interval"].startswith("too little" if low is None else f"{100 * low:.0f} to ")
     # two validation images at the steps 4 and 8 with their errors, for both runs; two seen ones at two steps for one
     assert len(page.images) == 2 * 2 * (2 + 2 + 2) + 2 * 2 * 2
     assert all(image["alt"] and image["src"].startswith("data:image/") for image in page.images)

@@ -15,6 +15,7 @@ from torch import nn
 
 from evenseg.errors import InputError
 from evenseg.networks.deeplab_v2 import DeepLabV2
+from evenseg.networks.depthwise import use_planes
 from evenseg.networks.dpt import DPT
 from evenseg.schema import nearest
 
@@ -121,6 +122,7 @@ def build_parts(
     head = model.segmentation_head
     if isinstance(head, smp.base.SegmentationHead):
         head = head[0]  # the convolution; upsampling is the wrapper's business
+    use_planes(model)
     multiple = model.multiple if architecture == "dpt" else model.encoder.output_stride
     return Parts(model.encoder, model.decoder, head, multiple, mean, std)
 

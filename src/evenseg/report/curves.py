@@ -126,8 +126,8 @@ def holdout_table(run: Run) -> Table | None:
         rows.append([name(each), *numbers, *measured, Cell(ends, -1.0 if low is None else low)])
     head = ["class", "images", "pixels", "precision", "recall", "estimate", "95 % interval"]
     caption = (
-        f"{run.label}: pseudo-labels of held-out images at step {last['step']}, and the estimated precision of those of "
-        "the unlabeled images, where it is sure to 5 points; %"
+        f"{run.label}: pseudo-labels of held-out images at step {last['step']}, and the estimated precision of those "
+        "of the unlabeled images, where it is sure to 5 points; %"
     )
     return Table(caption, head, rows, numbers=6)
 
