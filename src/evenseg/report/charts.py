@@ -98,18 +98,22 @@ def size_chart(title: str, edges: Sequence[float], series: Sequence[Series]) -> 
 
 
 def class_chart(
-    title: str, y_label: str, share: dict[str, float], values: Sequence[tuple[str, dict[str, float | None]]]
+    title: str, y_label: str, share: dict[str, float], values: Sequence[tuple[str, int, dict[str, float | None]]]
 ) -> Chart:
-    """A figure of every class, in percent, over its share of the labeled pixels (log axis), one colour a run."""
+    """A figure of every class, in percent, over its share of the labeled pixels (log axis).
+
+    ``values``: of some runs, each with its label, the index of its colour, and the figure by class name.
+    """
     with _axes(width=6.4) as (figure, axes):
-        for index, (label, of_class) in enumerate(values):
-            points = [(100 * share[name], 100 * y) for name, y in of_class.items() if y is not None and share[name] > 0]
-            axes.plot(*zip(*points, strict=True), "o", color=color(index), label=label, markersize=4)
+        for label, index, of_class in values:
+            points = [(share[name], y) for name, y in of_class.items() if y is not None and share[name] > 0]
+            x, y = (100 * np.array(points).reshape(-1, 2)).T
+            axes.plot(x, y, "o", color=color(index), label=label, markersize=4)
         if y_label.startswith("gain"):
             axes.axhline(0, color=INK, linewidth=0.8)
-        for name, y in values[0][1].items():
-            if y is not None and share[name] > 0:
-                point = 100 * share[name], 100 * y
+        for name, value in values[0][2].items():
+            if value is not None and share[name] > 0:
+                point = 100 * share[name], 100 * value
                 axes.annotate(name, point, xytext=(3, 3), textcoords="offset points", fontsize=7)
         axes.set_xscale("log")
         axes.set_xlabel("share of the labeled pixels, %")

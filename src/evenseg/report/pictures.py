@@ -20,15 +20,21 @@ DETAILS = ((5, 4), (4, 3), (3, 2), (2, 1), (0, 0))
 
 
 class Picture(NamedTuple):
-    """An image of the page. uri: its data. alt: what a reader who cannot see it is told."""
+    """An image of the page. uri: its data. alt: what a reader who cannot see it is told. below: shown under it."""
 
     uri: str
     alt: str
     caption: str
+    below: Picture | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in the page."""
+        return len(self.uri) + (self.below.size if self.below else 0)
 
 
 class Gallery(NamedTuple):
-    """Pictures of one run. rows: through training, a row per validation image and one for the errors of each.
+    """Pictures of one run. rows: through training, a row per validation image, the errors below the predictions.
     seen: what the student saw, each image with its pseudo-label."""
 
     label: str
@@ -38,7 +44,7 @@ class Gallery(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes in the page."""
-        return sum(len(picture.uri) for row in (*self.rows, *self.seen) for picture in row)
+        return sum(picture.size for row in (*self.rows, *self.seen) for picture in row)
 
 
 def galleries(runs: Sequence[Run], budget: int) -> list[Gallery]:
@@ -64,19 +70,11 @@ def gallery(run: Run, steps: int, images: int) -> Gallery:
         ]
         predicted = [(step, path) for step, path in predicted if path.is_file()]
         what = f"validation image {number + 1}"
-        rows.append(
-            [
-                Picture(_uri(image), what, "image"),
-                Picture(_uri(label), f"label of {what}", "label"),
-                *(
-                    Picture(_uri(path), f"{what} as predicted at step {step}", f"step {step}")
-                    for step, path in predicted
-                ),
-            ]
-        )
-        classes = len(run.names)
-        errors = [(step, error_map(_labels(path), truth, classes)) for step, path in predicted]
-        rows.append([_errors(step, wrong, what) for step, wrong in errors])
+        row = [Picture(_uri(image), what, "image"), Picture(_uri(label), f"label of {what}", "label")]
+        for step, path in predicted:
+            errors = _errors(step, error_map(_labels(path), truth, len(run.names)), what)
+            row.append(Picture(_uri(path), f"{what} as predicted at step {step}", f"step {step}", errors))
+        rows.append(row)
     return Gallery(run.label, rows, _seen(run, folder, min(steps, 2), images))
 
 

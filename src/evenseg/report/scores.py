@@ -111,14 +111,17 @@ def class_table(runs: Sequence[Run], intervals: Sequence[Intervals]) -> Table:
 
 def frequency_chart(runs: Sequence[Run]) -> Chart | None:
     """IoU of one run, or the gain of every run over the first, against class frequency."""
-    scored = [(run.label, run.result["per_class_iou"]) for run in runs if run.result and run.scored]
+    scored = [
+        (run.label, index, run.result["per_class_iou"]) for index, run in enumerate(runs) if run.result and run.scored
+    ]
     if not scored:
         return None
-    (first, base), *others = scored
+    (first, _, base), *others = scored
     if not others:
         return class_chart("IoU against class frequency", "IoU, %", _shares(runs), scored)
     gains = [
-        (label, {each: _minus(value, base.get(each)) for each, value in of_class.items()}) for label, of_class in others
+        (label, index, {each: _minus(value, base.get(each)) for each, value in of_class.items()})
+        for label, index, of_class in others
     ]
     return class_chart(f"Gain over {first} against class frequency", "gain in IoU, points", _shares(runs), gains)
 
