@@ -198,6 +198,26 @@ def test_examining_pseudo_labels_changes_nothing_and_never_waits(spec):
 
 
 @every_method
+def test_what_the_student_saw_is_returned_when_asked_for(spec):
+    method, other = make_method(spec), make_method(spec)
+    batch = make_batch(method)
+    plain = method(batch, make_step(1))
+    assert plain.seen is None
+    with CountHostReads() as counted:
+        output = other(batch, make_step(1)._replace(picture=True))
+    assert counted.found == []
+    assert {k: v.item() for k, v in output.losses.items()} == {k: v.item() for k, v in plain.losses.items()}
+    if batch.unlabeled is None:
+        assert output.seen is None
+        return
+    image, label = output.seen
+    assert image.shape == batch.unlabeled.weak.shape
+    assert label.shape == batch.unlabeled.valid.shape
+    assert ((label >= 0) & ((label < method.student.num_classes) | (label == 255))).all()
+    assert not image.requires_grad
+
+
+@every_method
 def test_pseudo_labels_outside_of_a_step_are_those_of_the_step(spec):
     method = make_method(spec)
     if not method.views.unlabeled:

@@ -19,6 +19,7 @@ HEALTH = {  # figures of a health record: title, unit
     "kl_divergence": ("Divergence from the labeled distribution", "KL divergence, nats"),
 }
 COMMON = ("step", "split", "lr", "loss")  # keys of every training record
+MOST_POINTS = 500  # of a line: more are not seen, and fill the page
 FACTOR = 8.0  # a share this many times too large or too small has the strongest colour
 
 
@@ -146,6 +147,7 @@ def _series(
     label: str, records: Iterable[Record], key: str, color: int, *, dashed: bool = False, factor: float = 1.0
 ) -> Series:
     found = [(record["step"], record[key]) for record in records if key in record]
+    found = found[:: -(-len(found) // MOST_POINTS) or 1]
     values = [None if value is None else factor * value for _, value in found]
     return Series(label, [step for step, _ in found], values, color, dashed)
 
