@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from evenseg.benchmark.difference import Units
 from evenseg.cli import main
 from evenseg.report.pictures import error_map, galleries
-from evenseg.report.runs import labels, read_runs
+from evenseg.report.runs import read_runs
 from evenseg.report.scores import difference_table, intervals_of
 
 
@@ -175,14 +174,6 @@ def test_errors_are_those_of_known_pixels():
     wrong = error_map(predicted, truth, 3)
     for pixel in np.ndindex(5, 6):
         assert wrong[pixel] == (2 if truth[pixel] == 255 else int(predicted[pixel] != truth[pixel]))
-
-
-def test_labels_tell_runs_apart():
-    paths = [Path("/r/plan/supervised/1_8-fold0"), Path("/r/plan/cutmix/1_8-fold0")]
-    assert labels(paths) == ["supervised", "cutmix"]
-    assert labels([Path("/r/plan/a/fold0"), Path("/r/plan/b/fold1")]) == ["a/fold0", "b/fold1"]
-    assert labels([Path("/r/a"), Path("/r/a/b")]) == ["a", "a/b"]
-    assert labels([Path("/r/a")]) == ["a"]
 
 
 def test_what_is_wrong_is_said_in_a_line(runs, tmp_path, capsys):

@@ -7,17 +7,14 @@ from typing import Annotated
 
 import typer
 
+from evenseg.cli.units import Block, Sequence, units_of
+
 
 def compare(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
     other: Annotated[Path, typer.Argument(metavar="RUN", help="The one it is compared with.")],
-    sequence: Annotated[
-        str | None,
-        typer.Option("--sequence", metavar="PATTERN", help="Its group names the video an image is from: '(seq\\d+)_'."),
-    ] = None,
-    block: Annotated[
-        int | None, typer.Option("--block", min=1, help="So many neighbouring frames count as one image.")
-    ] = None,
+    sequence: Sequence = None,
+    block: Block = None,
 ) -> None:
     """Compare two runs on the images both were scored on, with 95 % intervals over images.
 
@@ -30,13 +27,10 @@ def compare(
     """
     from evenseg.benchmark import tables
     from evenseg.benchmark.compare import compare_runs
-    from evenseg.benchmark.difference import Units
-    from evenseg.benchmark.plan import check_sequence
+    from evenseg.benchmark.labels import labels
     from evenseg.cli.tables import percent, print_table
 
-    if sequence is not None:
-        check_sequence("--sequence", sequence)
-    found = compare_runs(run, other, Units(sequence, block))
+    found = compare_runs(run, other, units_of(sequence, block))
     ours, theirs = found.ours.result, found.theirs.result
     print(f"{ours['headline']} of {run} and {theirs['headline']} of {other}, {ours['split']}, {ours['protocol']}\n")
     rows = []
@@ -48,6 +42,7 @@ def compare(
         before, after = value, ours["per_class_iou"].get(name)
         change = "-" if before is None or after is None else f"{100 * (after - before):+.2f}"
         rows.append([name, percent(after), percent(before), change, ""])
-    print_table(["IoU, %", run.name, other.name, "difference", "over images"], rows, numbers=4)
+    names = labels([run.absolute(), other.absolute()])
+    print_table(["IoU, %", *names, "difference", "over images"], rows, numbers=4)
     if any(difference.over_images is None for difference in found.differences):
         print("\nNo interval: it takes images.npz of both runs and ten images or sequences.")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evenseg.cli.units import Block, Sequence, units_of
+
 
 def report(
     runs: Annotated[
@@ -15,13 +17,8 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE.html", help="The page; replaced if it exists.")
     ] = Path("report.html"),
-    sequence: Annotated[
-        str | None,
-        typer.Option("--sequence", metavar="PATTERN", help="Its group names the video an image is from: '(seq\\d+)_'."),
-    ] = None,
-    block: Annotated[
-        int | None, typer.Option("--block", min=1, help="So many neighbouring frames count as one image.")
-    ] = None,
+    sequence: Sequence = None,
+    block: Block = None,
 ) -> None:
     """Show one run or several on a page of their own: scores, curves, pseudo-labels, pictures.
 
@@ -33,18 +30,15 @@ def report(
     evenseg report runs/supervised runs/cutmix_seg --output comparison.html
     evenseg report runs/camvid/*/*fold0* --sequence '([^/]+)_\\d+' --block 10
     """
-    from evenseg.benchmark.difference import Units
-    from evenseg.benchmark.plan import check_sequence
     from evenseg.cli.progress import progress_bar
     from evenseg.errors import InputError
     from evenseg.report.make import make_report
 
-    if sequence is not None:
-        check_sequence("--sequence", sequence)
+    units = units_of(sequence, block)
     if output.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--output: {output} is no HTML file; let its name end in .html")
     if output.is_dir():
         raise InputError(f"--output: {output} is a folder; name a file in it, such as {output / 'report.html'}")
     with progress_bar("report") as progress:
-        size = make_report(runs, output, Units(sequence, block), progress)
+        size = make_report(runs, output, units, progress)
     print(f"{output}: {len(runs)} run{'s' if len(runs) > 1 else ''}, {size / 1e6:.1f} MB")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from evenseg.benchmark.labels import labels
 from evenseg.config import Config
 from evenseg.errors import InputError
 from evenseg.metrics.object_size import ObjectCounts
@@ -67,17 +68,6 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if paths.count(path) > 1:
             raise InputError(f"{folder}: is given twice; name every run once")
     return [_read(folder, label) for folder, label in zip(folders, labels(paths), strict=True)]
-
-
-def labels(paths: Sequence[Path]) -> list[str]:
-    """The shortest part of each path that tells it from the others: without what all begin or end with."""
-    if len(paths) == 1:
-        return [paths[0].name]
-    parts = [path.parts for path in paths]
-    shortest = min(map(len, parts))
-    first = next((i for i in range(shortest) if len({part[i] for part in parts}) > 1), shortest - 1)
-    last = next((i for i in range(shortest - first) if len({part[-1 - i] for part in parts}) > 1), 0)
-    return ["/".join(part[first : len(part) - last]) for part in parts]
 
 
 def _read(folder: Path, label: str) -> Run:
