@@ -84,8 +84,8 @@ def method_charts(runs: Sequence[Run]) -> list[Chart]:
             records = [record for record in run.of("train") if key in record]
             title = key.removeprefix("per_class_")
             series = [
-                Series(each, [r["step"] for r in records], [r[key].get(each) for r in records], number_)
-                for number_, each in enumerate(run.names)
+                Series(each, [r["step"] for r in records], [r[key].get(each) for r in records], index)
+                for index, each in enumerate(run.names)
             ]
             charts.append(line_chart(f"{run.label}: {title} of every class", title, series))
     return _drawn(charts)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +42,14 @@ def read_image_scores(folder: Path) -> ImageScores | None:
     path = folder / FILE
     if not path.is_file():
         return None
+    with intact(path, "or score the run again"), np.load(path, allow_pickle=False) as stored:
+        return ImageScores(torch.from_numpy(stored["counts"].astype(np.int64)), tuple(stored["names"].tolist()))
+
+
+@contextmanager
+def intact(path: Path, remedy: str) -> Iterator[None]:
+    """Reads a score file; whatever is wrong with its content becomes an ``InputError`` that tells to remove it."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return ImageScores(torch.from_numpy(stored["counts"].astype(np.int64)), tuple(stored["names"].tolist()))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        raise InputError(f"{path}: damaged; remove it, or score the run again") from None
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+        raise InputError(f"{path}: damaged; remove it, {remedy}") from None

@@ -13,12 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evenseg.errors import InputError
 from evenseg.metrics.confusion import ConfusionMatrix
 from evenseg.metrics.object_size import EDGES, ObjectCounts, ObjectSizes
 from evenseg.training.checkpoint import write_text
+from evenseg.training.image_scores import intact
 
 CONFUSION, OBJECTS = "confusion.csv", "objects.json"
+WITHOUT = "and the report is made without"
 
 
 class Details(NamedTuple):
@@ -56,15 +57,12 @@ def read_confusion(folder: Path) -> Tensor | None:
     path = folder / CONFUSION
     if not path.is_file():
         return None
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            _, *rows = csv.reader(file)
+    with intact(path, WITHOUT), open(path, encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
         counts = torch.tensor([[int(cell) for cell in row[1:]] for row in rows], dtype=torch.int64)
         if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
             raise ValueError("not square")
-    except (OSError, ValueError):
-        raise _damaged(path) from None
-    return counts
+        return counts
 
 
 def write_objects(folder: Path, sizes: ObjectSizes, names: Sequence[str]) -> None:
@@ -83,15 +81,9 @@ def read_objects(folder: Path) -> ObjectCounts | None:
     path = folder / OBJECTS
     if not path.is_file():
         return None
-    try:
+    with intact(path, WITHOUT):
         content = json.loads(path.read_text(encoding="utf-8"))
         tables = [torch.tensor(list(content[key].values()), dtype=torch.int64) for key in ObjectCounts._fields]
         if any(table.ndim != 2 or table.shape[1] != len(EDGES) for table in tables):
             raise ValueError("of other sizes")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise _damaged(path) from None
-    return ObjectCounts(*tables)
-
-
-def _damaged(path: Path) -> InputError:
-    return InputError(f"{path}: damaged; remove it, and the report is made without")
+        return ObjectCounts(*tables)

@@ -209,6 +209,7 @@ class Trainer:
         if (held_out := self.held_out.look(done)) is not None:
             record(held_out)
         if self.splits.val is None:
+            display.pause(done)
             return
         self.share_buffers()
         scores = validate(self.method, self.splits.val, self.tail, self.protocol, self.fabric)
