@@ -6,7 +6,7 @@ from evenseg import registry
 from evenseg.config import Config
 from evenseg.errors import InputError
 from evenseg.networks import SegmentationNetwork
-from evenseg.training.run import _check_passes
+from evenseg.training.run import _check_norm, _check_passes
 
 REFUSED = [
     ({"labeled_batch": 1}, 1, {}),
@@ -42,3 +42,13 @@ def test_refused(train, ranks, others):
 @pytest.mark.parametrize(("train", "ranks", "others"), ALLOWED)
 def test_allowed(train, ranks, others):
     check(train, ranks, **others)
+
+
+@pytest.mark.parametrize(("wanted", "ranks", "device"), [(True, 1, "cpu"), (False, 2, "cpu"), (True, 2, "cuda")])
+def test_synchronised_batch_norm_where_it_can_be(wanted, ranks, device):
+    _check_norm(Config.model_validate({"train": {"sync_batchnorm": wanted}}), ranks, device)
+
+
+def test_synchronised_batch_norm_of_processes_on_a_cpu_is_refused():
+    with pytest.raises(InputError, match="on GPUs only; leave it out"):
+        _check_norm(Config.model_validate({"train": {"sync_batchnorm": True}}), 2, "cpu")

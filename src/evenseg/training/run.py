@@ -49,6 +49,7 @@ def train(config: Config, output: Path) -> int:
     fabric = make_fabric(config.train)
     keep_freed_memory()
     _check_batches(config, fabric.world_size, cls.views.unlabeled)
+    _check_norm(config, fabric.world_size, fabric.device.type)
     progress = check_progress(fabric.is_global_zero)
     splits = build_data(
         config.data,
@@ -181,6 +182,15 @@ def _check_batches(config: Config, ranks: int, unlabeled: bool) -> None:
                 f"train.{key}: {size} does not divide over {ranks} processes of {config.train.micro_batches} "
                 f"micro-batches; choose a multiple of {unit}"
             )
+
+
+def _check_norm(config: Config, ranks: int, device: str) -> None:
+    """Raises InputError where batch norm is to be synchronised and torch cannot."""
+    if config.train.sync_batchnorm and ranks > 1 and device == "cpu":
+        raise InputError(
+            "train.sync_batchnorm: torch synchronises batch norm on GPUs only; leave it out on a CPU, or choose "
+            "network.norm=group, which needs none"
+        )
 
 
 def _check_passes(method: Method, config: Config, ranks: int) -> None:
