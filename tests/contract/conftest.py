@@ -44,6 +44,37 @@ VARIANTS: dict[str, dict] = {
         "ema_decay": 0.9,
         "components": [{"name": "threshold", "threshold": 0.2}],
     },
+    "ael official": {"name": "ael", "preset": "official"},
+    "ael other readings": {
+        "name": "ael",
+        "indicator": "margin",
+        "reduction": "image",
+        "class_map": "teacher",
+        "paste_source": "containing",
+        "paste_excluded": ["a"],
+        "student_view": "strong",
+        "normalize": "valid",
+        "threshold": 0.2,
+    },
+    # with group norm, the few pixels that keep weight magnify rounding as well
+    "ael without its mixers": {"name": "ael", "parts": ["DR", "AES"], "indicator": "entropy", "unsupervised_weight": 0.3},
+    **{
+        f"mean_teacher with {name}": {
+            "name": "mean_teacher",
+            "teacher_mode": "eval",
+            "teacher_buffers": "ema",
+            "components": [{"name": name}],
+        }
+        for name in registry.names("component")
+    },
+    "cutmix_seg with adaptive_cutmix": {"name": "cutmix_seg", "mixer": "adaptive_cutmix"},
+    "fixmatch official with adaptive_cutmix": {
+        "name": "fixmatch",
+        "preset": "official",
+        "threshold": 0.2,
+        "mixer": "adaptive_cutmix",
+        "components": ["equalization_sampling"],
+    },
 }
 
 
