@@ -57,7 +57,12 @@ VARIANTS: dict[str, dict] = {
         "threshold": 0.2,
     },
     # with group norm, the few pixels that keep weight magnify rounding as well
-    "ael without its mixers": {"name": "ael", "parts": ["DR", "AES"], "indicator": "entropy", "unsupervised_weight": 0.3},
+    "ael without its mixers": {
+        "name": "ael",
+        "parts": ["DR", "AES"],
+        "indicator": "entropy",
+        "unsupervised_weight": 0.3,
+    },
     **{
         f"mean_teacher with {name}": {
             "name": "mean_teacher",

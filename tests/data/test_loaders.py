@@ -15,7 +15,7 @@ from evenseg.config import DataConfig
 from evenseg.data.batches import RawBatch
 from evenseg.data.loaders import batch_names, build_loader
 from evenseg.errors import InputError
-from evenseg.types import ViewSpec
+from evenseg.types import PasteSpec, ViewSpec
 from tests.data.fakes import Pictures, splits
 
 Loaded = list[tuple[int, int, RawBatch]]
@@ -266,3 +266,81 @@ def test_a_killed_worker_is_bad_luck_told_in_one_line(pictures: tuple[Pictures, 
         for _ in loader:
             pass
     loader.close()
+
+
+ALL = ViewSpec(1, partners=True, paste=PasteSpec(0.5, (0.1, 2.0)))
+
+
+def asked_for(step: int) -> list[int]:
+    """Partners of the six slots: none for the first two steps, then the same three images for all odd slots."""
+    return [-1] * 6 if step < 2 else [-1, 3, -1, 7, -1, 16]
+
+
+def test_partners_that_are_asked_for_come_and_any_image_else(pictures: tuple[Pictures, Pictures]) -> None:
+    plain = load(*pictures)
+    loaded = load(*pictures, views=ALL._replace(paste=None), asked={"unlabeled": asked_for}, lag=32)
+    others = []
+    for (step, _, raw), (_, _, expected) in zip(loaded, plain, strict=True):
+        own, partner = raw.unlabeled_index.chunk(2)
+        assert torch.equal(own, expected.unlabeled_index)  # the first half is what it is without partners
+        assert torch.equal(raw.unlabeled_image[:6], expected.unlabeled_image)
+        assert raw.unlabeled_image.shape == (12, 24, 32, 3)
+        assert raw.unlabeled_valid.shape == (12, 24, 32)
+        if step >= 2:
+            assert partner.tolist()[1::2] == [3, 7, 16]
+        others += partner.tolist()[::2]
+    assert len(set(others)) > 9  # of the whole set
+    again = load(*pictures, views=ALL._replace(paste=None), asked={"unlabeled": asked_for}, lag=32, first_step=3)
+    assert same(again, loaded[3:])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_requests_are_read_no_sooner_than_they_are_known(pictures: tuple[Pictures, Pictures], workers: int) -> None:
+    """The loader asks for step s after at most ``lag`` steps fewer have been handed out, with any number of workers."""
+    handed, lag = 0, 3
+    asked: list[int] = []
+
+    def images(step: int) -> list[int]:
+        assert step - handed < lag
+        asked.append(step)
+        return [step % 17] * 6
+
+    config = DataConfig.model_validate({"crop": (24, 32), "workers": workers})
+    loader = build_loader(
+        splits(*pictures),
+        config,
+        seed=2,
+        views=ALL,
+        last_step=9,
+        micro_batches=2,
+        asked={"unlabeled": images},
+        lag=lag,
+        **SIZES,
+    )
+    for step, micro, raw in loader:
+        handed = step  # so many steps have ended as its batches are handed out
+        assert raw.unlabeled_index.chunk(2)[1].tolist() == [step % 17] * 3, micro
+    assert asked == list(range(9))
+
+
+def test_second_labeled_images_are_drawn_for_their_share(pictures: tuple[Pictures, Pictures]) -> None:
+    loaded = load(*pictures, views=ALL, last_step=60)
+    pasted = torch.cat([(raw.paste_label != 255).flatten(1).any(1) for _, _, raw in loaded])
+    assert abs(pasted.float().mean() - 0.5) < 0.13  # 240 draws, 4 standard errors
+    blank = [raw.paste_image[~(raw.paste_label != 255).flatten(1).any(1)] for _, _, raw in loaded]
+    assert sum(len(each) for each in blank) > 50
+    assert all((each == 0).all() for each in blank)
+    assert set(torch.cat([raw.paste_index for _, _, raw in loaded]).tolist()) == set(range(5))
+    wanted = load(*pictures, views=ALL, asked={"labeled": lambda step: [1, 2, 3, 4]}, lag=32)
+    for _, _, raw in wanted:
+        there = (raw.paste_label != 255).flatten(1).any(1)
+        assert torch.equal(raw.paste_index[there], torch.tensor([1, 2, 3, 4])[there])
+
+
+def test_an_unreadable_partner_is_replaced_and_named(pictures: tuple[Pictures, Pictures]) -> None:
+    broken = Pictures(17, "unlabeled", labels=False, broken=[3])
+    options = {"views": ALL, "asked": {"unlabeled": lambda step: [3] * 6}, "lag": 32, "last_step": 2}
+    for _, _, raw in load(pictures[0], broken, max_unreadable=1, **options):
+        assert 3 not in raw.unlabeled_index.tolist()
+        assert raw.unreadable == ("unlabeled/3: is truncated",)
+    assert load(pictures[0], broken, **options)[0][2].fatal.startswith("unlabeled/3: is truncated, or raise")

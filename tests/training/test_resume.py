@@ -51,6 +51,30 @@ def test_kill_and_resume_is_exact(tmp_path, recipe, request):
     assert sorted(set(steps)) == [4, 8, STEPS]
 
 
+def test_requests_that_are_pending_survive_a_kill(tmp_path):
+    """AEL asks for images 32 steps ahead; these runs are long enough to be given them."""
+    options = [
+        "method=ael",
+        "method.paste_source=containing",
+        "train.steps=48",
+        "train.checkpoint_every=5",
+        "train.log_every=8",
+        "train.validate_every=48",
+        "health.every=0",
+        "data.workers=2",
+    ]
+    assert train(tmp_path, tmp_path / "whole", *options) == 0
+    state = checkpoint(tmp_path / "whole")["method"]
+    assert (state["mixer.requests.image"] >= 0).any()  # partners were known
+    assert (state["components.3.requests.image"] >= 0).any()
+    process = start(tmp_path, tmp_path / "killed", *options)
+    follow_to(process, 40)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert train(tmp_path, tmp_path / "killed", *options) == 0
+    assert_equal(checkpoint(tmp_path / "killed"), checkpoint(tmp_path / "whole"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_stops(tmp_path, number):
     options = ["method=cutmix_seg", f"train.steps={STEPS}", "train.checkpoint_every=1000", "train.log_every=3"]
