@@ -136,7 +136,8 @@ class StepViews(NamedTuple):
     labeled, weak, strong: network outputs on the labeled images (student, with gradient), the weak
     view (no gradient) and the strong view after mixing (student, with gradient). label: (B, H, W).
     target: the refined pseudo target of the weak view; mixed: the same after the mixer. image: the
-    (B, 3, H, W) images that ``strong`` is the output on.
+    (B, 3, H, W) images that ``strong`` is the output on. labeled_teacher: the teacher's output on the labeled
+    images, where the method asks for it.
     """
 
     label: Tensor
@@ -146,6 +147,7 @@ class StepViews(NamedTuple):
     strong: NetworkOutput | None = None
     mixed: PseudoTarget | None = None
     image: Tensor | None = None
+    labeled_teacher: NetworkOutput | None = None
 
 
 class Seen(NamedTuple):

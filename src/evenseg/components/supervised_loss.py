@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -11,11 +13,23 @@ from evenseg.types import Count, Fraction, NonNegative, ignore_label
 
 
 class CrossEntropy(nn.Module):
-    """Mean cross-entropy over labeled pixels."""
+    """Mean cross-entropy over labeled pixels.
+
+    Args:
+        normalize: the mean over all pixels of the ``batch``, or over images of the mean of each ``image``.
+    """
+
+    def __init__(self, *, normalize: Literal["batch", "image"] = "batch") -> None:
+        super().__init__()
+        self.normalize = normalize
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
-        return losses.cross_entropy(logits, label, ignore_index=ignore_label(logits.shape[1]))
+        ignore = ignore_label(logits.shape[1])
+        if self.normalize == "batch":
+            return losses.cross_entropy(logits, label, ignore_index=ignore)
+        weight = torch.ones_like(label, dtype=torch.float32)
+        return losses.weighted_cross_entropy(logits, label, weight, ignore_index=ignore, normalize="image")
 
 
 class OHEM(nn.Module):

@@ -101,7 +101,14 @@ class Method(nn.Module):
     def on_step_end(self, step: Step) -> None:
         """After the optimiser's step: the teacher follows the student."""
         if self.teacher is not None:
-            self.teacher.update(self.student, step.index)
+            self.teacher.update(self.student, self.ema_step(step.index))
+
+    def ema_step(self, step_index: int) -> int:
+        """Where the warm-up of the teacher's decay stands in the update after a step, from 0: a copy."""
+        return step_index
+
+    def check_batches(self, labeled: int, unlabeled: int) -> None:
+        """Raises InputError where the method cannot be trained with so many images at a time; called once, before."""
 
     def predictors(self) -> dict[str, nn.Module]:
         """Image -> logits modules by role; the last one is the headline."""
@@ -178,8 +185,19 @@ class Method(nn.Module):
             losses["auxiliary"] = 0.4 * self.supervised_loss(labeled.heads["auxiliary"], label)
         return losses
 
-    def finish(self, losses: dict[str, Tensor], log: dict[str, Tensor], views: StepViews, step: Step) -> StepOutput:
-        """Add the components' losses, let them update their statistics, return the step's output."""
+    def finish(
+        self,
+        losses: dict[str, Tensor],
+        log: dict[str, Tensor],
+        views: StepViews,
+        step: Step,
+        *,
+        seen: Seen | None = None,
+    ) -> StepOutput:
+        """Add the components' losses, let them update their statistics, return the step's output.
+
+        ``seen`` is what the student saw, where that is not ``views.image`` with the labels ``views.mixed``.
+        """
         extra = extra_losses(self._components(), views, step)
         if clash := losses.keys() & extra.keys():
             raise ValueError(f"a component returns a loss named {min(clash)!r}, which the method has already")
@@ -188,7 +206,9 @@ class Method(nn.Module):
             for component in self._components():
                 component.update(views, step)
         log = {name: value.detach() for name, value in log.items()}
-        return StepOutput(losses, log | _health(views) if step.health else log, _seen(views) if step.picture else None)
+        return StepOutput(
+            losses, log | _health(views) if step.health else log, (seen or _seen(views)) if step.picture else None
+        )
 
     def _components(self) -> Iterable[Component]:
         return (component for component in self.components if isinstance(component, Component))

@@ -19,9 +19,12 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "mean_teacher": "evenseg.methods.mean_teacher:MeanTeacher",
         "cutmix_seg": "evenseg.methods.cutmix_seg:CutMixSeg",
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
+        "c3": "evenseg.methods.c3:C3SemiSeg",
     },
     "component": {
         "threshold": "evenseg.components.threshold:Threshold",
+        "dynamic_region": "evenseg.components.dynamic_region:DynamicRegion",
+        "pixel_contrast": "evenseg.components.pixel_contrast:PixelContrast",
     },
     "mixer": {
         "cutmix": "evenseg.components.mixers:CutMix",
