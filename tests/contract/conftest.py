@@ -8,10 +8,18 @@ from evenseg import registry
 from evenseg.functional import random
 from evenseg.methods.base import Method
 from evenseg.networks.base import SegmentationNetwork
-from evenseg.types import Batch, LabeledBatch, Step, UnlabeledBatch
+from evenseg.types import Batch, DataFacts, LabeledBatch, PasteSource, Step, UnlabeledBatch
 
 CLASSES = 5
 SIZE = 48
+C3 = {
+    "supervised_steps": 0,
+    "ramp_steps": 0,
+    "region_initial": None,
+    "unsupervised_weight": 5.0,
+    "anchors": 2,
+    "small_groups": "variable",
+}
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},
@@ -44,14 +52,54 @@ VARIANTS: dict[str, dict] = {
         "ema_decay": 0.9,
         "components": [{"name": "threshold", "threshold": 0.2}],
     },
+    # maps of 2x2 cells: few anchors; a weight of 50 would magnify rounding, too
+    "c3": {"name": "c3", **C3},
+    "c3 official": {"name": "c3", "preset": "official", **C3, "gather_contrast": True},
+    "c3 other readings": {
+        "name": "c3",
+        **C3,
+        "teacher_all": True,
+        "mixing": "cross_only",
+        "teacher_view": "strong",
+        "per_image": True,
+        "class_reduction": "sum",
+        "unsupervised_weight": 1.0,
+        "supervised_steps": 1,
+    },
+    "mean_teacher with dynamic regions": {
+        "name": "mean_teacher",
+        "unsupervised_weight": 10.0,
+        "components": [{"name": "dynamic_region", "initial": None}],
+    },
+    "cutmix_seg with contrast": {
+        "name": "cutmix_seg",
+        "weighting": "none",
+        "components": [
+            {"name": "dynamic_region", "initial": 0.2, "hard_power": 0.5},
+            {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "dimension": 16},
+        ],
+    },
+    "mean_teacher with contrast": {
+        "name": "mean_teacher",
+        "unsupervised_weight": 10.0,
+        "components": [
+            {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "warmup": True, "sampling": "random"}
+        ],
+    },
 }
 
 
 def make_method(spec: dict, *, norm: str = "batch", seed: int = 0) -> Method:
     torch.manual_seed(seed)
     network = SegmentationNetwork("linknet", "tu-mobilenetv3_small_050", num_classes=CLASSES, norm=norm)
-    frequency = torch.tensor([1000, 500, 100, 20, 5])
-    return registry.build("method", spec, network=network, class_frequency=frequency)
+    data = facts()
+    return registry.build("method", spec, network=network, class_frequency=data.class_frequency, data=data)
+
+
+def facts(labeled: int = 6, unlabeled: int = 9, batch: int = 4) -> DataFacts:
+    presence = torch.rand(CLASSES, labeled, generator=torch.Generator().manual_seed(0)) < 0.7
+    names = tuple("abcdefgh"[:CLASSES])
+    return DataFacts(names, torch.tensor([1000, 500, 100, 20, 5]), labeled, unlabeled, batch, batch, presence)
 
 
 def make_batch(method: Method, *, size: int = 4, seed: int = 0, unlabeled: bool = True) -> Batch:
@@ -60,9 +108,15 @@ def make_batch(method: Method, *, size: int = 4, seed: int = 0, unlabeled: bool 
     label = torch.randint(0, CLASSES, (size, SIZE // 8, SIZE // 8), generator=g)
     label = label.repeat_interleave(8, 1).repeat_interleave(8, 2)
     label[0, :8] = 255
-    labeled = LabeledBatch(image, label, torch.arange(size))
+    views = method.wanted_views()
+    paste = None
+    if views.paste is not None:
+        paste = PasteSource(torch.rand(size, 3, SIZE, SIZE, generator=g), label.roll(1, 0).flip(2), torch.arange(size))
+        paste.label[-1] = 255  # nothing to paste
+    labeled = LabeledBatch(image, label, torch.arange(size), paste=paste)
     if not (unlabeled and method.views.unlabeled):
         return Batch(labeled)
+    size *= 2 if views.partners else 1
     weak = torch.rand(size, 3, SIZE, SIZE, generator=g)
     valid = torch.ones(size, SIZE, SIZE, dtype=torch.bool)
     valid[1, :, 40:] = False

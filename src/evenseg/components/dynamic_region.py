@@ -62,7 +62,7 @@ class DynamicRegion(Component):
 
     def figures(self) -> dict[str, Tensor]:
         """The thresholds, (C,)."""
-        return {"region_threshold": self.threshold.detach().clone()} if self.ratio < 1 else {}
+        return {"region_threshold": self.threshold} if self.ratio < 1 else {}
 
     def _move(self, confidence: Tensor, label: Tensor) -> None:
         counts = sum_over_ranks(confidence_histogram(confidence, label, num_classes=len(self.threshold)))

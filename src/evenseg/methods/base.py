@@ -8,9 +8,11 @@ from typing import Any, ClassVar, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from evenseg.components.base import Component, extra_losses
-from evenseg.components.base import refine as fold_refine
-from evenseg.components.supervised_loss import CrossEntropy
+from evenseg.components import base as fold
+from evenseg.components.base import Component, Mixer
+from evenseg.components.requests import Requests
+from evenseg.components.supervised_loss import CrossEntropy, PixelLoss
+from evenseg.functional.losses import pixel_cross_entropy
 from evenseg.functional.schedules import sigmoid_ramp
 from evenseg.metrics.pseudo_label_health import health_sums
 from evenseg.networks.base import SegmentationNetwork
@@ -82,6 +84,7 @@ class Method(nn.Module):
         self.ramp_steps = ramp_steps
         self.teacher: EMATeacher | None = None
         self._truth: Tensor | None = None  # of the unlabeled images of the current step, if it is examined
+        self._log_prob: Tensor | None = None  # of the labels of the current step, if its loss has found it out
         for component in components:
             component.attach(network)
 
@@ -90,8 +93,10 @@ class Method(nn.Module):
         """The only entry: DDP hooks it, and nothing else."""
         if step.health and batch.unlabeled is not None:
             self._truth = batch.unlabeled.maps.get("truth")
+        with torch.no_grad():
+            batch = fold.prepare(self._components(), batch, step)
         output = self.training_step(batch, step)
-        self._truth = None
+        self._truth = self._log_prob = None
         return output
 
     def training_step(self, batch: Batch, step: Step) -> StepOutput:
@@ -99,16 +104,36 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def on_step_end(self, step: Step) -> None:
-        """After the optimiser's step: the teacher follows the student."""
+        """After the optimiser's step: the teacher follows the student; components and mixers may act."""
         if self.teacher is not None:
             self.teacher.update(self.student, self.ema_step(step.index))
+        with torch.no_grad():
+            for part in self.modules():
+                if isinstance(part, (Component, Mixer)):
+                    part.step_end(step)
 
     def ema_step(self, step_index: int) -> int:
-        """Where the warm-up of the teacher's decay stands in the update after a step, from 0: a copy."""
+        """Where the warm-up of the teacher's decay stands in the update after a step; at 0 the teacher is a copy."""
         return step_index
 
     def check_batches(self, labeled: int, unlabeled: int) -> None:
         """Raises InputError where the method cannot be trained with so many images at a time; called once, before."""
+
+    def requests(self) -> dict[str, Requests]:
+        """Images asked for ahead of time, by the list they are of; the trainer hands them to the loader."""
+        found = [part for part in self.modules() if isinstance(part, Requests)]
+        by_source: dict[str, Requests] = {each.source: each for each in found}
+        if len(by_source) < len(found):
+            raise ValueError("two parts of the method ask for images of the same list; take one of them out")
+        return by_source
+
+    def wanted_views(self) -> ViewSpec:
+        """``views``, and what mixer and components want besides."""
+        partners = any(part.partners for part in self.modules() if isinstance(part, Mixer))
+        pastes = [component.paste for component in self._components() if component.paste is not None]
+        if len(pastes) > 1:
+            raise ValueError("two components want second labeled images; take one of them out")
+        return self.views._replace(partners=partners, paste=pastes[0] if pastes else None)
 
     def predictors(self) -> dict[str, nn.Module]:
         """Image -> logits modules by role; the last one is the headline."""
@@ -171,7 +196,12 @@ class Method(nn.Module):
         if self._truth is not None:
             target = target._replace(truth=self._truth)
         with torch.no_grad():
-            return fold_refine(self._components(), target, weak, step)
+            return fold.refine(self._components(), target, weak, step)
+
+    def select(self, target: PseudoTarget, student: NetworkOutput, step: Step) -> PseudoTarget:
+        """The fold of all components over a mixed target, once the student has seen the images."""
+        with torch.no_grad():
+            return fold.select(self._components(), target, student, step)
 
     def supervised(self, batch: Batch) -> tuple[NetworkOutput, dict[str, Tensor]]:
         """The student on the labeled images, and its losses."""
@@ -180,7 +210,13 @@ class Method(nn.Module):
 
     def supervised_losses(self, labeled: NetworkOutput, label: Tensor) -> dict[str, Tensor]:
         """The supervised loss of an output, and 0.4 of its auxiliary head's."""
-        losses = {"supervised": self.supervised_loss(labeled.logits, label)}
+        if isinstance(self.supervised_loss, PixelLoss):
+            ignore = ignore_label(labeled.logits.shape[1])
+            pixel = pixel_cross_entropy(labeled.logits, label, ignore_index=ignore)
+            self._log_prob = -pixel.detach()
+            losses = {"supervised": self.supervised_loss.reduce(pixel, label, ignore)}
+        else:
+            losses = {"supervised": self.supervised_loss(labeled.logits, label)}
         if "auxiliary" in labeled.heads:
             losses["auxiliary"] = 0.4 * self.supervised_loss(labeled.heads["auxiliary"], label)
         return losses
@@ -198,20 +234,26 @@ class Method(nn.Module):
 
         ``seen`` is what the student saw, where that is not ``views.image`` with the labels ``views.mixed``.
         """
-        extra = extra_losses(self._components(), views, step)
+        views = views._replace(log_prob=self._log_prob)
+        extra = fold.extra_losses(self._components(), views, step)
         if clash := losses.keys() & extra.keys():
             raise ValueError(f"a component returns a loss named {min(clash)!r}, which the method has already")
         losses = losses | extra
         with torch.no_grad():
             for component in self._components():
                 component.update(views, step)
-        log = {name: value.detach() for name, value in log.items()}
-        return StepOutput(
-            losses, log | _health(views) if step.health else log, (seen or _seen(views)) if step.picture else None
-        )
+            log = {name: value.detach() for name, value in log.items()} | self._figures()
+        seen = (seen or _seen(views)) if step.picture else None
+        return StepOutput(losses, log | _health(views) if step.health else log, seen)
 
     def _components(self) -> Iterable[Component]:
         return (component for component in self.components if isinstance(component, Component))
+
+    def _figures(self) -> dict[str, Tensor]:
+        """What components and mixer tell the log; a copy, as they go on changing it."""
+        mixers = [part for part in self.children() if isinstance(part, Mixer)]
+        parts: list[Component | Mixer] = [*self._components(), *mixers]
+        return {name: value.detach().clone() for part in parts for name, value in part.figures().items()}
 
 
 def _seen(views: StepViews) -> Seen | None:

@@ -62,6 +62,7 @@ class C3SemiSeg(Method):
         student_view: the one that the student sees; a strong one of either is drawn for itself.
         region_ratio: share of each class that the dynamic thresholds keep, s in the paper; 1: no thresholds.
         region_momentum: of the thresholds, beta in the paper.
+        region_initial: what they start from; null: each from the first batch in which its class is predicted.
         contrast_weight: of the pixel contrast, lambda 2 in the paper.
         contrast_source: whose pixels are contrasted; ``none``: no contrast and no projection head.
         anchor_sampling: ``segmentation``: half of the anchors hard; ``random``.
@@ -105,6 +106,7 @@ class C3SemiSeg(Method):
         student_view: View = "strong",
         region_ratio: Fraction = 0.8,
         region_momentum: Fraction = 0.9,
+        region_initial: Fraction | None = 0.9,
         contrast_weight: NonNegative = 0.1,
         contrast_source: Literal["both", "labeled", "unlabeled", "none"] = "both",
         anchor_sampling: Literal["segmentation", "random"] = "segmentation",
@@ -122,7 +124,7 @@ class C3SemiSeg(Method):
         supervised_steps: Count = 2250,
         ramp_steps: Count = 4000,
     ) -> None:
-        own: list[Component] = [DynamicRegion(region_ratio, momentum=region_momentum)]
+        own: list[Component] = [DynamicRegion(region_ratio, momentum=region_momentum, initial=region_initial)]
         if contrast_source != "none":
             contrast = PixelContrast(
                 contrast_weight,
@@ -147,7 +149,7 @@ class C3SemiSeg(Method):
             ramp_steps=ramp_steps,
         )
         self.teacher: EMATeacher = EMATeacher(network, decay=ema_decay, warmup=ema_warmup)
-        self.mixer = CrossSetMixer(mixing)
+        self.cross_set = CrossSetMixer(mixing)
         self.unsupervised_weight, self.class_reduction, self.per_image = unsupervised_weight, class_reduction, per_image
         self.teacher_view, self.student_view = teacher_view, student_view
         self.teacher_all = teacher_all and contrast_source in ("both", "labeled")
@@ -155,7 +157,7 @@ class C3SemiSeg(Method):
 
     def check_batches(self, labeled: int, unlabeled: int) -> None:
         """Images are mixed in groups of two labeled and two unlabeled ones."""
-        if self.mixer.pairing != "none" and (labeled != unlabeled or labeled % 2):
+        if self.cross_set.pairing != "none" and (labeled != unlabeled or labeled % 2):
             raise InputError(
                 f"c3 mixes two labeled with two unlabeled images, and is given {labeled} and {unlabeled} at a time: "
                 "make train.labeled_batch and train.unlabeled_batch equal and even on each process and in each of "
@@ -174,10 +176,11 @@ class C3SemiSeg(Method):
         to_teacher, to_student = self._views_of(batch.unlabeled)
         weak = self.teacher(to_teacher)
         target = self.refine(PseudoTarget.from_logits(weak.logits, batch.unlabeled.valid), weak, step)  # Eq. 6
-        mixture = self.mixer.draw(step, batch.labeled.image, to_student)
+        mixture = self.cross_set.draw(step, batch.labeled.image, to_student)
         image = mixture(torch.cat([batch.labeled.image, to_student]))  # Eq. 4
         # each region of a mixture is compared with what belongs to it: everything goes back to its own image
         labeled, strong = _halves(mixture.output(self.student(image)))
+        target = self.select(target, strong, step)
         losses = self.supervised_losses(labeled, batch.labeled.label)  # Eq. 1
         consistency = soft_cross_entropy(
             strong.logits, target.prob, target.weight, normalize="image" if self.per_image else "batch"

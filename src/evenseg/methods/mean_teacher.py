@@ -93,6 +93,7 @@ class MeanTeacher(Method):
         target = self.refine(PseudoTarget.from_logits(weak.logits, batch.unlabeled.valid), weak, step)
         seen = batch.unlabeled.strong[0] if self.student_view == "strong" else batch.unlabeled.weak
         student = self.student(seen)
+        target = self.select(target, student, step)
         logits, compared = student.logits, target
         if self.labeled_consistency:
             everywhere = torch.ones_like(batch.labeled.label, dtype=torch.bool)
