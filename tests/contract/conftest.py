@@ -16,7 +16,7 @@ C3 = {
     "supervised_steps": 0,
     "ramp_steps": 0,
     "region_initial": None,
-    "unsupervised_weight": 5.0,
+    "unsupervised_weight": 1.0,
     "anchors": 2,
     "small_groups": "variable",
 }
@@ -52,7 +52,7 @@ VARIANTS: dict[str, dict] = {
         "ema_decay": 0.9,
         "components": [{"name": "threshold", "threshold": 0.2}],
     },
-    # maps of 2x2 cells: few anchors; a weight of 50 would magnify rounding, too
+    # maps of 2x2 cells have few anchors; a weight of 50 would magnify rounding
     "c3": {"name": "c3", **C3},
     "c3 official": {"name": "c3", "preset": "official", **C3, "gather_contrast": True},
     "c3 other readings": {
@@ -63,7 +63,6 @@ VARIANTS: dict[str, dict] = {
         "teacher_view": "strong",
         "per_image": True,
         "class_reduction": "sum",
-        "unsupervised_weight": 1.0,
         "supervised_steps": 1,
     },
     "mean_teacher with dynamic regions": {
