@@ -17,6 +17,7 @@ Fraction = Annotated[float, Interval(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Ge(0.0)]
 Positive = Annotated[float, Gt(0.0)]
 Count = Annotated[int, Ge(0)]
+Size = Annotated[int, Ge(1)]
 
 
 def ignore_label(num_classes: int) -> int:
@@ -166,6 +167,11 @@ class StepViews(NamedTuple):
     image: Tensor | None = None
     log_prob: Tensor | None = None
     labeled_teacher: NetworkOutput | None = None
+
+    @property
+    def ignore_index(self) -> int:
+        """The label of pixels without a class."""
+        return ignore_label(self.labeled.logits.shape[1])
 
 
 class Seen(NamedTuple):

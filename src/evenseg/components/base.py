@@ -1,6 +1,7 @@
 """What a component and a mixer are, and how a list of components is folded.
 
 In a step the verbs come in this order: ``prepare``, ``refine``, ``select``, ``losses``, ``update``, ``step_end``.
+``update``, ``figures`` and ``step_end`` are also called on components inside of others (a bank, say), once each.
 """
 
 from __future__ import annotations

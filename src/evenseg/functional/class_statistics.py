@@ -5,6 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evenseg.functional.class_confidence import Indicator, class_confidence, pixels_per_class
+
+__all__ = [
+    "Indicator",
+    "class_confidence",
+    "class_frequency",
+    "class_presence",
+    "inverse_frequency_weight",
+    "sampling_probability",
+    "sampling_rate",
+]
+
 
 def class_frequency(label: Tensor, num_classes: int, *, ignore_index: int = 255) -> Tensor:
     """Number of pixels of each class.
@@ -46,3 +58,78 @@ def inverse_frequency_weight(frequency: Tensor, *, power: float = 0.5) -> Tensor
     weight = torch.where(present, (counts.sum() / counts.clamp(min=1)).pow(power), 0.0)
     mean = weight.sum() / present.sum().clamp(min=1)
     return torch.where(present, weight / mean, 1.0).float()
+
+
+def class_presence(label: Tensor, num_classes: int, *, min_ratio: float, valid: Tensor | None = None) -> Tensor:
+    """Which classes an image contains to some extent: what AEL's presence bank remembers.
+
+    Args:
+        label: (B, H, W) integers >= 0; values of ``num_classes`` and above (255, say) are of no class.
+        num_classes: C.
+        min_ratio: smallest share of the image's H * W pixels, in [0, 1]; also one pixel at least.
+        valid: (B, H, W) bool, pixels that may count; None: all. The share is of H * W all the same.
+
+    Returns:
+        (B, C) bool on the device of ``label``.
+
+    Source: AEL (see ``class_confidence``), Table 7; ``update_cutmix_bank`` of its code.
+    """
+    code = label.long().clamp(max=num_classes)
+    if valid is not None:
+        code = torch.where(valid, code, num_classes)
+    count = pixels_per_class(code, num_classes)
+    height, width = label.shape[1:]
+    return (count >= min_ratio * height * width) & (count > 0)
+
+
+def sampling_probability(
+    score: Tensor, *, temperature: float = 1.0, power: float = 1.0, allowed: Tensor | None = None
+) -> Tensor:
+    """Probability of each class to be chosen: softmax(score^power / temperature).
+
+    With scores in [0, 1] and a temperature of 1 no class is more than e times as probable as another.
+
+    Args:
+        score: (C,) how badly a class is predicted, 1 - confidence; negative values count as 0.
+        temperature: > 0; below 1 the choice is sharper.
+        power: > 0; AEL's official code has 0.5 for Copy-Paste.
+        allowed: (C,) bool, the classes that may be chosen; None: all.
+
+    Returns:
+        (C,) float32, sums to 1, exactly 0 where not allowed.
+
+    Raises:
+        ValueError: temperature or power is not positive; no class is allowed (checked on a CPU only, since on
+            a GPU the check would wait for the device: the result is then NaN).
+
+    Source: AEL (see ``class_confidence``), Eq. 9.
+    """
+    if temperature <= 0 or power <= 0:
+        raise ValueError(f"temperature and power must be above 0, not {temperature} and {power}")
+    strength = score.float().clamp(min=0).pow(power) / temperature
+    if allowed is None:
+        return strength.softmax(dim=0)
+    if allowed.device.type == "cpu" and not allowed.numpy().any():
+        raise ValueError("no class is allowed")
+    return torch.where(allowed, strength, -torch.inf).softmax(dim=0)
+
+
+def sampling_rate(score: Tensor, *, beta: float = 1.0, known: Tensor | None = None) -> Tensor:
+    """Share of its pixels that a class keeps in the loss: (score / largest score)^beta.
+
+    Args:
+        score: (C,) how badly a class is predicted, 1 - confidence; negative values count as 0.
+        beta: >= 0; 0 keeps all pixels.
+        known: (C,) bool, classes whose score has been measured; None: all. The others keep all pixels and
+            do not set the largest score.
+
+    Returns:
+        (C,) float32 in [0, 1], 1 for the worst class; all 1 where no score is above 0.
+
+    Source: AEL (see ``class_confidence``), Eq. 10.
+    """
+    score = score.float().clamp(min=0)
+    measured = torch.ones_like(score, dtype=torch.bool) if known is None else known
+    largest = torch.where(measured, score, 0.0).amax()
+    counts = measured & (largest > torch.finfo(torch.float32).tiny)
+    return torch.where(counts, (score / torch.where(counts, largest, 1.0)).pow(beta), 1.0)

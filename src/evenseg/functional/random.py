@@ -84,6 +84,25 @@ def slot_noise(
     return _shifted(state ^ _shifted(state, 31), 33)
 
 
+def slot_rand(
+    seed: int, step: int, first_slot: int, shape: tuple[int, ...], *, stream: str, device: torch.device | None = None
+) -> Tensor:
+    """Uniform numbers in [0, 1) that belong to the samples of a batch: as ``slot_uniform``, but many, and fast.
+
+    Args:
+        seed, step, first_slot, stream: as in ``slot_uniform``.
+        shape: (batch, ...).
+        device: where they are made; nothing waits for it, and other devices draw other numbers.
+
+    Returns:
+        ``shape`` float32; sample i depends on slot ``first_slot + i`` and the shape of a sample only.
+    """
+    drawn = torch.empty(shape, device=device)
+    for row, slot in zip(drawn, range(first_slot, first_slot + shape[0]), strict=True):
+        row.uniform_(generator=torch.Generator(drawn.device).manual_seed(key(seed, stream, step, slot)))
+    return drawn
+
+
 def _shifted(state: Tensor, bits: int) -> Tensor:
     """A right shift that fills with zeros, where torch's copies the sign."""
     return (state >> bits) & ((1 << (64 - bits)) - 1)

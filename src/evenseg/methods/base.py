@@ -108,9 +108,11 @@ class Method(nn.Module):
         if self.teacher is not None:
             self.teacher.update(self.student, self.ema_step(step.index))
         with torch.no_grad():
-            for part in self.modules():
-                if isinstance(part, (Component, Mixer)):
-                    part.step_end(step)
+            if self.teacher is not None and self.teacher.buffer_policy == "own" and not self.uses_unlabeled(step.index):
+                # it makes no pass yet by which it would come to running statistics of its own
+                torch._foreach_copy_(list(self.teacher.network.buffers()), list(self.student.buffers()))
+            for part in self._parts():
+                part.step_end(step)
 
     def ema_step(self, step_index: int) -> int:
         """Where the warm-up of the teacher's decay stands in the update after a step; at 0 the teacher is a copy."""
@@ -240,8 +242,9 @@ class Method(nn.Module):
             raise ValueError(f"a component returns a loss named {min(clash)!r}, which the method has already")
         losses = losses | extra
         with torch.no_grad():
-            for component in self._components():
-                component.update(views, step)
+            for part in self._parts():
+                if isinstance(part, Component):
+                    part.update(views, step)
             log = {name: value.detach() for name, value in log.items()} | self._figures()
         seen = (seen or _seen(views)) if step.picture else None
         return StepOutput(losses, log | _health(views) if step.health else log, seen)
@@ -249,11 +252,13 @@ class Method(nn.Module):
     def _components(self) -> Iterable[Component]:
         return (component for component in self.components if isinstance(component, Component))
 
+    def _parts(self) -> list[Component | Mixer]:
+        """All components and mixers, those inside of others too, each once."""
+        return [part for part in self.modules() if isinstance(part, (Component, Mixer))]
+
     def _figures(self) -> dict[str, Tensor]:
-        """What components and mixer tell the log; a copy, as they go on changing it."""
-        mixers = [part for part in self.children() if isinstance(part, Mixer)]
-        parts: list[Component | Mixer] = [*self._components(), *mixers]
-        return {name: value.detach().clone() for part in parts for name, value in part.figures().items()}
+        """What they tell the log; a copy, as they go on changing it."""
+        return {name: value.detach().clone() for part in self._parts() for name, value in part.figures().items()}
 
 
 def _seen(views: StepViews) -> Seen | None:

@@ -17,7 +17,12 @@ from evenseg.schema import check, nearest, show
 SUPPLIED = frozenset({"network", "class_frequency", "data"})
 
 # Parameters that hold objects, by the kind of the object, and those that hold a list of them.
-KIND_OF_PARAMETER = {"mixer": "mixer", "supervised_loss": "supervised_loss", "components": "component"}
+KIND_OF_PARAMETER = {
+    "mixer": "mixer",
+    "supervised_loss": "supervised_loss",
+    "components": "component",
+    "bank": "component",
+}
 LISTS = frozenset({"components"})
 
 

@@ -19,16 +19,22 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "mean_teacher": "evenseg.methods.mean_teacher:MeanTeacher",
         "cutmix_seg": "evenseg.methods.cutmix_seg:CutMixSeg",
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
+        "ael": "evenseg.methods.ael:AEL",
         "c3": "evenseg.methods.c3:C3SemiSeg",
     },
     "component": {
         "threshold": "evenseg.components.threshold:Threshold",
+        "confidence_bank": "evenseg.components.confidence_bank:ConfidenceBank",
+        "dynamic_reweighting": "evenseg.components.adaptive_equalization:DynamicReweighting",
+        "equalization_sampling": "evenseg.components.adaptive_equalization:EqualizationSampling",
+        "adaptive_copy_paste": "evenseg.components.copy_paste:AdaptiveCopyPaste",
         "dynamic_region": "evenseg.components.dynamic_region:DynamicRegion",
         "pixel_contrast": "evenseg.components.pixel_contrast:PixelContrast",
     },
     "mixer": {
         "cutmix": "evenseg.components.mixers:CutMix",
         "classmix": "evenseg.components.mixers:ClassMix",
+        "adaptive_cutmix": "evenseg.components.adaptive_cutmix:AdaptiveCutMix",
         "none": "evenseg.components.base:Mixer",
     },
     "supervised_loss": {
