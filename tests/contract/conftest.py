@@ -65,11 +65,6 @@ VARIANTS: dict[str, dict] = {
         "class_reduction": "sum",
         "supervised_steps": 1,
     },
-    "mean_teacher with dynamic regions": {
-        "name": "mean_teacher",
-        "unsupervised_weight": 10.0,
-        "components": [{"name": "dynamic_region", "initial": None}],
-    },
     "cutmix_seg with contrast": {
         "name": "cutmix_seg",
         "weighting": "none",
@@ -78,12 +73,49 @@ VARIANTS: dict[str, dict] = {
             {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "dimension": 16},
         ],
     },
-    "mean_teacher with contrast": {
+    "mean_teacher with regions and contrast": {
         "name": "mean_teacher",
         "unsupervised_weight": 10.0,
         "components": [
-            {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "warmup": True, "sampling": "random"}
+            {"name": "dynamic_region", "initial": None},
+            {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "warmup": True, "sampling": "random"},
         ],
+    },
+    "ael official": {"name": "ael", "preset": "official"},
+    "ael other readings": {
+        "name": "ael",
+        "indicator": "margin",
+        "reduction": "image",
+        "class_map": "teacher",
+        "paste_source": "containing",
+        "paste_excluded": ["a"],
+        "student_view": "strong",
+        "normalize": "valid",
+        "threshold": 0.2,
+    },
+    # with group norm, the few pixels that keep weight magnify rounding as well
+    "ael without its mixers": {
+        "name": "ael",
+        "parts": ["DR", "AES"],
+        "indicator": "entropy",
+        "unsupervised_weight": 0.3,
+    },
+    **{
+        f"mean_teacher with {name}": {
+            "name": "mean_teacher",
+            "teacher_mode": "eval",
+            "teacher_buffers": "ema",
+            "components": [{"name": name}],
+        }
+        for name in registry.names("component")
+    },
+    "cutmix_seg with adaptive_cutmix": {"name": "cutmix_seg", "mixer": "adaptive_cutmix"},
+    "fixmatch official with adaptive_cutmix": {
+        "name": "fixmatch",
+        "preset": "official",
+        "threshold": 0.2,
+        "mixer": "adaptive_cutmix",
+        "components": ["equalization_sampling"],
     },
 }
 

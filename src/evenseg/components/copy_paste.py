@@ -96,7 +96,7 @@ class AdaptiveCopyPaste(Component):
         if self.requests is None:
             return choose_classes(probability, self.classes, uniform, replacement=self.replacement)
         wanted = self.requests.wanted_at(step, images)
-        first = torch.nn.functional.one_hot(wanted.clamp(min=0), len(probability)).bool() & (wanted >= 0)[:, None]
+        first = wanted[:, None] == torch.arange(len(probability), device=wanted.device)
         if self.replacement:
             return choose_classes(probability, self.classes, uniform, replacement=True) | first
         # without replacement the smallest number comes first

@@ -168,6 +168,7 @@ class Method(nn.Module):
         """What the student would be taught of weak views (B, 3, H, W) now, before mixing.
 
         By the same pass as in training, whose buffers may change: put them back (``networks.mode.unchanged``).
+        What components ``select`` once the student has seen its view is not known here.
         """
         output: NetworkOutput = self.labeler()(weak)
         return self.weigh(self.refine(PseudoTarget.from_logits(output.logits, valid), output, step))
