@@ -34,16 +34,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evenseg.data.allocator import keep_freed_memory
+from evenseg.functional.anchors import sample_anchors
 from evenseg.functional.class_statistics import class_confidence, class_presence
 from evenseg.functional.component_box import component_box_from
+from evenseg.functional.contrast import pixel_contrast
+from evenseg.functional.pseudo_label import class_thresholds
 
 IGNORE = 255
 MIN_RATIO = 0.005
+RATIO, ANCHORS = 0.8, 64
 
 
 class Inputs(NamedTuple):
     """logits: (B, C, H, W) of the student. label: (B, H, W) truth. log_prob: (B, H, W) that of the label, from the
-    supervised loss. prediction, confidence: (B, H, W) of the teacher. uniform: (B, C) random numbers."""
+    supervised loss. prediction, confidence: (B, H, W) of the teacher. uniform: (B, C) random numbers. embedding:
+    (2 B, 256, h, w) of labeled and unlabeled images at stride 8, with gradient. noise: (2 B, h * w) random integers."""
 
     logits: Tensor
     label: Tensor
@@ -51,6 +56,8 @@ class Inputs(NamedTuple):
     prediction: Tensor
     confidence: Tensor
     uniform: Tensor
+    embedding: Tensor
+    noise: Tensor
 
 
 class Case(NamedTuple):
@@ -83,7 +90,13 @@ def make_inputs(batch: int, classes: int, size: int, device: str) -> Inputs:
         assert set(range(classes)) <= set(found.unique().tolist()), "a class is missing: use larger maps"
     log_prob = -F.cross_entropy(student, label, ignore_index=IGNORE, reduction="none")
     uniform = torch.rand(batch, classes, generator=generator)
-    return Inputs(*(each.to(device) for each in (student, label, log_prob, prediction, confidence, uniform)))
+    cells = label[:, ::8, ::8].shape[1:]
+    embedding = torch.randn(2 * batch, 256, *cells, generator=generator)
+    noise = torch.randint(0, 2**31, (2 * batch, cells.numel()), generator=generator)
+    made = student, label, log_prob, prediction, confidence, uniform, embedding, noise
+    x = Inputs(*(each.to(device) for each in made))
+    x.embedding.requires_grad_()
+    return x
 
 
 def confidence_plain(x: Inputs) -> list[float]:
@@ -151,6 +164,60 @@ def same_boxes(x: Inputs, package: list[Tensor], plain: list[list[list[int]]]) -
     return all(b == p for b, p in pairs if p)
 
 
+def thresholds_plain(x: Inputs) -> list[float]:
+    """A mask and a sort for each class."""
+    found = []
+    for c in range(x.logits.shape[1]):
+        values = x.confidence[x.prediction == c].sort(descending=True).values
+        found.append(values[min(int(RATIO * len(values)), len(values) - 1)].item())
+    return found
+
+
+def contrasted(x: Inputs) -> tuple[Tensor, Tensor]:
+    """(2 B, h * w) labels of labeled and pseudo-labels of unlabeled cells, and where the student sees another class."""
+    label = torch.cat([x.label, x.prediction])[:, ::8, ::8].flatten(1)
+    student = x.logits[:, :, ::8, ::8].max(dim=1).indices.flatten(1)
+    return label, torch.cat([student, student]) != label
+
+
+def contrast(x: Inputs) -> Tensor:
+    """Gradient of the contrast; the loss is a by-product."""
+    label, hard = contrasted(x)
+    chosen = sample_anchors(label, hard, x.noise, num_classes=x.logits.shape[1], quota=ANCHORS)
+    pixels = x.embedding.permute(0, 2, 3, 1).flatten(1, 2)
+    rows = pixels.gather(1, chosen.position[:, :, None].expand(-1, -1, pixels.shape[2])).flatten(0, 1)
+    classes = chosen.label.flatten()
+    own = torch.arange(len(classes), device=classes.device)
+    loss = pixel_contrast(rows, classes, rows, classes, temperature=0.15, own_key=own)
+    return torch.autograd.grad(loss, x.embedding)[0]
+
+
+def contrast_plain(x: Inputs) -> Tensor:
+    """A mask for each class of each image, and whole matrices of all pairs."""
+    label, hard = contrasted(x)
+    pixels = x.embedding.permute(0, 2, 3, 1).flatten(1, 2)
+    rows, classes = [], []
+    for i in range(len(label)):
+        for c in label[i].unique().tolist():
+            sides = [((label[i] == c) & (hard[i] == side)).nonzero().flatten() for side in (True, False)]
+            sizes = [len(side) for side in sides]
+            if c == IGNORE or sum(sizes) <= ANCHORS:
+                continue
+            first = min(max(min(sizes[0], ANCHORS // 2), ANCHORS - sizes[1]), ANCHORS)
+            for side, count in zip(sides, (first, ANCHORS - first), strict=True):
+                rows.append(pixels[i][side[x.noise[i][side].argsort()[:count]]])
+            classes += [c] * ANCHORS
+    anchor, group = F.normalize(torch.cat(rows), dim=1), torch.tensor(classes, device=label.device)
+    similarity = anchor @ anchor.detach().T / 0.15
+    same = (group[:, None] == group[None]).float()
+    positive = same * (1 - torch.eye(len(group), device=same.device))
+    exponential = similarity.exp()
+    away = (exponential * (1 - same)).sum(dim=1, keepdim=True)
+    pair = -torch.log(exponential / (exponential + away))
+    loss = ((pair * positive).sum(dim=1) / positive.sum(dim=1)).mean()
+    return torch.autograd.grad(loss, x.embedding)[0]
+
+
 CASES = [
     Case(
         "category confidence, log_prob given",
@@ -181,6 +248,20 @@ CASES = [
         lambda x, package, plain: package.tolist() == plain,
     ),
     Case("box of a region, each class once", ">= 4", boxes, boxes_plain, same_boxes),
+    Case(
+        "thresholds of dynamic regions",
+        ">= 5",
+        lambda x: class_thresholds(x.confidence, x.prediction, RATIO, num_classes=x.logits.shape[1]),
+        thresholds_plain,
+        lambda x, package, plain: torch.allclose(package.cpu(), torch.tensor(plain), rtol=0, atol=2.5e-4),
+    ),
+    Case(
+        "pixel contrast, 64 per class and image",
+        ">= 1.6",
+        contrast,
+        contrast_plain,
+        lambda x, package, plain: torch.allclose(package, plain, rtol=1e-3, atol=1e-7),
+    ),
 ]
 
 

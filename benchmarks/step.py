@@ -26,7 +26,7 @@ from evenseg.data.allocator import keep_freed_memory
 from evenseg.training.probe import probe_step, random_batch
 from evenseg.training.step import OptimizerStep
 
-METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch")
+METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch", "c3")
 CLASSES = 21
 
 

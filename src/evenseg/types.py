@@ -155,6 +155,7 @@ class StepViews(NamedTuple):
     target: the refined pseudo target of the weak view; mixed: the same after the mixer. image: the
     (B, 3, H, W) images that ``strong`` is the output on. log_prob: (B, H, W) float32 without gradient, log
     probability of the label on the labeled images, 0 where it is ignored, if the loss has computed it.
+    labeled_teacher: the teacher's output on the labeled images, where the method asks for it.
     """
 
     label: Tensor
@@ -165,6 +166,7 @@ class StepViews(NamedTuple):
     mixed: PseudoTarget | None = None
     image: Tensor | None = None
     log_prob: Tensor | None = None
+    labeled_teacher: NetworkOutput | None = None
 
     @property
     def ignore_index(self) -> int:

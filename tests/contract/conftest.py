@@ -12,6 +12,14 @@ from evenseg.types import Batch, DataFacts, LabeledBatch, PasteSource, Step, Unl
 
 CLASSES = 5
 SIZE = 48
+C3 = {
+    "supervised_steps": 0,
+    "ramp_steps": 0,
+    "region_initial": None,
+    "unsupervised_weight": 1.0,
+    "anchors": 2,
+    "small_groups": "variable",
+}
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},
@@ -43,6 +51,35 @@ VARIANTS: dict[str, dict] = {
         "threshold": 0.0,
         "ema_decay": 0.9,
         "components": [{"name": "threshold", "threshold": 0.2}],
+    },
+    # maps of 2x2 cells have few anchors; a weight of 50 would magnify rounding
+    "c3": {"name": "c3", **C3},
+    "c3 official": {"name": "c3", "preset": "official", **C3, "gather_contrast": True},
+    "c3 other readings": {
+        "name": "c3",
+        **C3,
+        "teacher_all": True,
+        "mixing": "cross_only",
+        "teacher_view": "strong",
+        "per_image": True,
+        "class_reduction": "sum",
+        "supervised_steps": 1,
+    },
+    "cutmix_seg with contrast": {
+        "name": "cutmix_seg",
+        "weighting": "none",
+        "components": [
+            {"name": "dynamic_region", "initial": 0.2, "hard_power": 0.5},
+            {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "dimension": 16},
+        ],
+    },
+    "mean_teacher with regions and contrast": {
+        "name": "mean_teacher",
+        "unsupervised_weight": 10.0,
+        "components": [
+            {"name": "dynamic_region", "initial": None},
+            {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "warmup": True, "sampling": "random"},
+        ],
     },
     "ael official": {"name": "ael", "preset": "official"},
     "ael other readings": {

@@ -5,7 +5,7 @@ import torch
 
 from evenseg.config import DataConfig, StrongConfig
 from evenseg.data.geometry import WeakSpec
-from evenseg.data.randaugment import OPERATIONS, draw_operations, randaugment_view
+from evenseg.data.randaugment import OPERATIONS, USUAL, draw_operations, randaugment_view
 from evenseg.data.views import strong_views, weak_spec
 
 
@@ -34,8 +34,40 @@ def test_randaugment_draws_belong_to_global_slots_and_use_everything() -> None:
     assert whole != draw_operations(config, 0, 2, 0, 200, 1)
     assert all(len(each) == 3 for each in whole)
     drawn = [operation for each in whole for operation in each]
-    assert {operation.name for operation in drawn} == set(OPERATIONS)
+    assert {operation.name for operation in drawn} == set(USUAL)
     assert {operation.strength for operation in drawn} == {0.4, -0.4}
+
+
+def test_randaugment_draws_from_a_list_at_a_strength_of_its_own_with_a_probability() -> None:
+    names = ["invert", "solarize_add"]
+    options = {"operation_names": names, "operation_probability": 0.5, "magnitude": 0.9, "magnitude_std": 0.05}
+    config = StrongConfig.model_validate({"policy": "randaugment", "both_ways": False, **options})
+    whole = draw_operations(config, 0, 2, 0, 500, 0)
+    assert whole[50:70] == draw_operations(config, 0, 2, 50, 20, 0)
+    drawn = [operation for each in whole for operation in each]
+    assert len(drawn) == pytest.approx(500, abs=80)  # two of each image, half of them applied
+    assert {operation.name for operation in drawn} == set(names)
+    strength = torch.tensor([operation.strength for operation in drawn])
+    assert strength.mean().item() == pytest.approx(0.9, abs=0.015)
+    assert strength.std().item() == pytest.approx(0.05, abs=0.01)
+    assert strength.max() <= 1
+    usual = draw_operations(StrongConfig(policy="randaugment"), 0, 2, 0, 50, 0)
+    assert [len(each) for each in usual] == [2] * 50
+
+
+def test_solarize_add_brightens_the_dark_half() -> None:
+    image = torch.tensor([0.0, 0.3, 0.49, 0.5, 0.9]).view(1, 1, 5).expand(3, 1, 5)
+    view = OPERATIONS["solarize_add"](image, 1.0)
+    assert view[0, 0].tolist() == pytest.approx([110 / 255, 0.3 + 110 / 255, 0.49 + 110 / 255, 0.5, 0.9])
+
+
+def test_randaugment_comes_after_the_colours() -> None:
+    weak = torch.rand(4, 3, 16, 16)
+    config = StrongConfig(policy="color_randaugment", probability=1.0)
+    (both,) = strong_views(weak, config, 1, seed=0, step=3, first_slot=2)
+    (color,) = strong_views(weak, config.model_copy(update={"policy": "color"}), 1, seed=0, step=3, first_slot=2)
+    assert torch.equal(both, randaugment_view(color, draw_operations(config, 0, 3, 2, 4, 0)))
+    assert not torch.equal(both, color)
 
 
 def test_randaugment_views_by_hand() -> None:
@@ -51,7 +83,7 @@ def test_randaugment_views_by_hand() -> None:
         torch.testing.assert_close(view[row], expected.clamp(0, 1))
 
 
-@pytest.mark.parametrize("policy", ["color", "randaugment"])
+@pytest.mark.parametrize("policy", ["color", "randaugment", "color_randaugment"])
 def test_strong_views_are_independent_and_belong_to_global_slots(policy: str) -> None:
     config = StrongConfig.model_validate({"policy": policy})
     weak = torch.rand(4, 3, 16, 16)

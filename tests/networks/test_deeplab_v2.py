@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -39,3 +40,10 @@ def test_network_is_encoder_head_and_bilinear_upsampling():
         output.features["decoder"], output.features["high"]
     )
     assert len(network.head_parameters()) == 8
+
+
+@pytest.mark.parametrize("branches", [2, 4])
+def test_the_number_of_branches(branches):
+    network = SegmentationNetwork("deeplabv2", "resnet18", num_classes=3, aspp_branches=branches)
+    rates = [branch.dilation for branch in network.segmentation_head.branches]
+    assert rates == [(6, 6), (12, 12), (18, 18), (24, 24)][:branches]

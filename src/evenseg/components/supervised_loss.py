@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -27,11 +29,22 @@ class PixelLoss(nn.Module):
 
 
 class CrossEntropy(PixelLoss):
-    """Mean cross-entropy over labeled pixels."""
+    """Mean cross-entropy over labeled pixels.
+
+    Args:
+        normalize: the mean over all pixels of the ``batch``, or over images of the mean of each ``image``.
+    """
+
+    def __init__(self, *, normalize: Literal["batch", "image"] = "batch") -> None:
+        super().__init__()
+        self.normalize: Literal["batch", "image"] = normalize
 
     def reduce(self, pixel: Tensor, label: Tensor, ignore_index: int) -> Tensor:
         """See ``PixelLoss``."""
-        return losses.pixel_mean(pixel, label != ignore_index)
+        valid = label != ignore_index
+        if self.normalize == "image":
+            return losses.weighted_mean(pixel, valid.float(), valid, normalize="image")
+        return losses.pixel_mean(pixel, valid)
 
 
 class OHEM(PixelLoss):

@@ -17,6 +17,20 @@ Size = Annotated[int, Field(ge=1)]
 Range = tuple[Positive, Positive]  # low, high
 Scale = Annotated[Range | Annotated[list[Positive], Field(min_length=1)], Field(union_mode="left_to_right")]
 
+Operation = Literal[
+    "identity",
+    "autocontrast",
+    "equalize",
+    "brightness",
+    "contrast",
+    "saturation",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "invert",
+    "solarize_add",
+]
+
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values are checked, instances are immutable."""
@@ -41,13 +55,14 @@ class NetworkConfig(Section):
     output_stride: Literal[8, 16, 32] | None = None  # None: the architecture's own, 8 or 16
     weights: str | None = None  # None: random; imagenet (or another hub tag); a local file
     auxiliary: bool = False  # an auxiliary head on the last-but-one encoder stage
+    aspp_branches: Annotated[int, Field(ge=1, le=4)] = 4  # deeplabv2: how many of the rates 6, 12, 18, 24
     norm: Literal["batch", "frozen", "group"] = "batch"
 
 
 class StrongConfig(Section):
     """The strong view: what is done to the colours of the weak view, per image."""
 
-    policy: Literal["color", "randaugment", "none"] = "color"
+    policy: Literal["color", "randaugment", "color_randaugment", "none"] = "color"
     probability: Fraction = 0.8  # of the colour jitter
     brightness: NonNegative = 0.5
     contrast: NonNegative = 0.5
@@ -57,7 +72,11 @@ class StrongConfig(Section):
     blur: Fraction = 0.5  # probability
     blur_sigma: Range = (0.1, 2.0)  # pixels
     operations: Size = 2  # randaugment: operations per image
+    operation_names: Annotated[list[Operation], Field(min_length=1)] | None = None  # null: the first nine
+    operation_probability: Fraction = 1.0  # randaugment: of each operation that is drawn
     magnitude: Fraction = 0.3  # randaugment: strength, 0 to 1
+    magnitude_std: NonNegative = 0.0  # of a normal distribution around it, cut off at 0 and 1
+    both_ways: bool = True  # randaugment: factors below 1 as often as above
 
     @field_validator("blur_sigma")
     @classmethod

@@ -34,8 +34,12 @@ def strong_views(
     batch = len(weak)
     if config.policy == "none":
         return (weak,) * count
-    if config.policy == "color":
-        draws = [draw_color(config, seed, step, first_slot, batch, view) for view in range(count)]
-        return tuple(color_view(weak, each) for each in draws)
-    chosen = [draw_operations(config, seed, step, first_slot, batch, view) for view in range(count)]
-    return tuple(randaugment_view(weak, each) for each in chosen)
+    views = []
+    for view in range(count):
+        made = weak
+        if config.policy in ("color", "color_randaugment"):
+            made = color_view(made, draw_color(config, seed, step, first_slot, batch, view))
+        if config.policy in ("randaugment", "color_randaugment"):
+            made = randaugment_view(made, draw_operations(config, seed, step, first_slot, batch, view))
+        views.append(made)
+    return tuple(views)

@@ -114,6 +114,7 @@ class TrainedModel(NamedTuple):
             num_classes=classes.num_classes,
             output_stride=options.output_stride,
             norm=options.norm,
+            aspp_branches=options.aspp_branches,
         )
         try:
             network.load_state_dict(load_file(folder / WEIGHTS))
@@ -154,6 +155,7 @@ class TrainedModel(NamedTuple):
                 "encoder": network.encoder_name,
                 "output_stride": network.output_stride,
                 "norm": network.norm,
+                "aspp_branches": network.aspp_branches,
             },
             "resize": self.resize,
             **described_classes(self.classes),

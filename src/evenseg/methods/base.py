@@ -106,13 +106,20 @@ class Method(nn.Module):
     def on_step_end(self, step: Step) -> None:
         """After the optimiser's step: the teacher follows the student; components and mixers may act."""
         if self.teacher is not None:
-            self.teacher.update(self.student, step.index)
+            self.teacher.update(self.student, self.ema_step(step.index))
         with torch.no_grad():
             if self.teacher is not None and self.teacher.buffer_policy == "own" and not self.uses_unlabeled(step.index):
                 # it makes no pass yet by which it would come to running statistics of its own
                 torch._foreach_copy_(list(self.teacher.network.buffers()), list(self.student.buffers()))
             for part in self._parts():
                 part.step_end(step)
+
+    def ema_step(self, step_index: int) -> int:
+        """Where the warm-up of the teacher's decay stands in the update after a step; at 0 the teacher is a copy."""
+        return step_index
+
+    def check_batches(self, labeled: int, unlabeled: int) -> None:
+        """Raises InputError where the method cannot be trained with so many images at a time; called once, before."""
 
     def requests(self) -> dict[str, Requests]:
         """Images asked for ahead of time, by the list they are of; the trainer hands them to the loader."""
@@ -217,8 +224,19 @@ class Method(nn.Module):
             losses["auxiliary"] = 0.4 * self.supervised_loss(labeled.heads["auxiliary"], label)
         return losses
 
-    def finish(self, losses: dict[str, Tensor], log: dict[str, Tensor], views: StepViews, step: Step) -> StepOutput:
-        """Add the components' losses, let them update their statistics, return the step's output."""
+    def finish(
+        self,
+        losses: dict[str, Tensor],
+        log: dict[str, Tensor],
+        views: StepViews,
+        step: Step,
+        *,
+        seen: Seen | None = None,
+    ) -> StepOutput:
+        """Add the components' losses, let them update their statistics, return the step's output.
+
+        ``seen`` is what the student saw, where that is not ``views.image`` with the labels ``views.mixed``.
+        """
         views = views._replace(log_prob=self._log_prob)
         extra = fold.extra_losses(self._components(), views, step)
         if clash := losses.keys() & extra.keys():
@@ -229,7 +247,8 @@ class Method(nn.Module):
                 if isinstance(part, Component):
                     part.update(views, step)
             log = {name: value.detach() for name, value in log.items()} | self._figures()
-        return StepOutput(losses, log | _health(views) if step.health else log, _seen(views) if step.picture else None)
+        seen = (seen or _seen(views)) if step.picture else None
+        return StepOutput(losses, log | _health(views) if step.health else log, seen)
 
     def _components(self) -> Iterable[Component]:
         return (component for component in self.components if isinstance(component, Component))

@@ -38,6 +38,7 @@ class SegmentationNetwork(nn.Module):
             eval mode.
         norm: "batch"; "frozen": batch norm that uses its statistics and never changes them, scale and shift
             are trained; "group": group norm in its place, for small batches.
+        aspp_branches: of deeplabv2, the first so many of its four rates. No effect on the others.
 
     Raises:
         InputError: a name, combination or weights file that does not work.
@@ -56,6 +57,7 @@ class SegmentationNetwork(nn.Module):
         weights: str | None = None,
         auxiliary: bool = False,
         norm: Literal["batch", "frozen", "group"] = "batch",
+        aspp_branches: int = 4,
     ) -> None:
         super().__init__()
         self.architecture = resolve_architecture(architecture)
@@ -63,9 +65,15 @@ class SegmentationNetwork(nn.Module):
         self.num_classes = num_classes
         self.output_stride = output_stride
         self.norm = norm
+        self.aspp_branches = aspp_branches
         hub_tag = None if weights is None or weight_files.is_path(weights) else weights
         parts = build_parts(
-            self.architecture, self.encoder_name, num_classes=num_classes, output_stride=output_stride, hub_tag=hub_tag
+            self.architecture,
+            self.encoder_name,
+            num_classes=num_classes,
+            output_stride=output_stride,
+            hub_tag=hub_tag,
+            aspp_branches=aspp_branches,
         )
         self.encoder = parts.encoder
         self.decoder = parts.decoder

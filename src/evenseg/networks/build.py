@@ -86,7 +86,13 @@ def resolve_encoder(name: str) -> str:
 
 
 def build_parts(
-    architecture: str, encoder: str, *, num_classes: int, output_stride: int | None, hub_tag: str | None
+    architecture: str,
+    encoder: str,
+    *,
+    num_classes: int,
+    output_stride: int | None,
+    hub_tag: str | None,
+    aspp_branches: int = 4,
 ) -> Parts:
     """Build a network from resolved names.
 
@@ -95,6 +101,7 @@ def build_parts(
         num_classes: C.
         output_stride: as in :class:`evenseg.networks.SegmentationNetwork`.
         hub_tag: pretrained weights of the encoder, downloaded unless cached; None: random weights.
+        aspp_branches: as in :class:`evenseg.networks.SegmentationNetwork`.
 
     Raises:
         InputError: an output stride or tag that does not exist, weights that cannot be downloaded, or an
@@ -107,6 +114,8 @@ def build_parts(
     if hub_tag is not None:
         encoder = _with_tag(encoder, hub_tag)
     options = _architecture_options(architecture, (output_stride or strides[0]) if strides else None)
+    if architecture == "deeplabv2":
+        options["aspp_branches"] = aspp_branches
     weights = None if hub_tag is None else True if encoder.startswith("tu-") else hub_tag
     try:
         with _quiet_hub():

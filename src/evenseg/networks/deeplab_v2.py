@@ -56,11 +56,16 @@ class DeepLabV2(nn.Module):
     """
 
     def __init__(
-        self, encoder_name: str, encoder_weights: str | bool | None, classes: int, encoder_output_stride: int = 8
+        self,
+        encoder_name: str,
+        encoder_weights: str | bool | None,
+        classes: int,
+        encoder_output_stride: int = 8,
+        aspp_branches: int = len(RATES),
     ) -> None:
         super().__init__()
         self.encoder = smp.encoders.get_encoder(
             encoder_name, weights=encoder_weights, output_stride=encoder_output_stride
         )
         self.decoder = LastFeature()
-        self.segmentation_head = DeepLabV2Head(self.encoder.out_channels[-1], classes)
+        self.segmentation_head = DeepLabV2Head(self.encoder.out_channels[-1], classes, RATES[:aspp_branches])

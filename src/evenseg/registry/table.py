@@ -20,6 +20,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "cutmix_seg": "evenseg.methods.cutmix_seg:CutMixSeg",
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
         "ael": "evenseg.methods.ael:AEL",
+        "c3": "evenseg.methods.c3:C3SemiSeg",
     },
     "component": {
         "threshold": "evenseg.components.threshold:Threshold",
@@ -27,6 +28,8 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "dynamic_reweighting": "evenseg.components.adaptive_equalization:DynamicReweighting",
         "equalization_sampling": "evenseg.components.adaptive_equalization:EqualizationSampling",
         "adaptive_copy_paste": "evenseg.components.copy_paste:AdaptiveCopyPaste",
+        "dynamic_region": "evenseg.components.dynamic_region:DynamicRegion",
+        "pixel_contrast": "evenseg.components.pixel_contrast:PixelContrast",
     },
     "mixer": {
         "cutmix": "evenseg.components.mixers:CutMix",

@@ -56,6 +56,7 @@ def build_method(config: Config, data: DataFacts, *, weights: str | None) -> Met
         weights=weights,
         auxiliary=config.network.auxiliary,
         norm=config.network.norm,
+        aspp_branches=config.network.aspp_branches,
     )
     supplied: dict[str, Any] = {"network": network, "class_frequency": data.class_frequency, "data": data}
     method: Method = registry.build("method", config.method, **supplied)

@@ -201,3 +201,5 @@ def _check_passes(method: Method, config: Config, ranks: int) -> None:
     method.student.check_batch(train.labeled_batch // parts)
     if method.uses_unlabeled(train.steps - 1):
         method.student.check_batch(train.unlabeled_batch // parts)
+        each = train.micro_batches * ranks
+        method.check_batches(train.labeled_batch // each, train.unlabeled_batch // each)
