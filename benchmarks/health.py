@@ -33,7 +33,7 @@ from evenseg.metrics.precision_estimate import SURE_IMAGES, SURE_PIXELS, estimat
 from evenseg.training import checkpoint
 from evenseg.training.build import build_method
 from evenseg.training.fabric import make_fabric
-from evenseg.training.folder import read_run
+from evenseg.training.folder import facts_of, read_run
 from evenseg.training.held_out import HeldOut, views_due
 from evenseg.training.probe import probe_step, random_batch
 
@@ -43,7 +43,7 @@ FIRST = 30_000_000  # scenes that are in no list of a run
 def pools(config: Config, folder: Path, views: int) -> tuple[HeldOutCounts, HeldOutCounts, tuple[str, ...], float]:
     """Counts of fresh scenes and of unlabeled images, class names, and CPU seconds of a view."""
     splits = build_data(config.data, seed=config.seed)
-    method = build_method(config, splits.class_frequency, weights=None)
+    method = build_method(config, facts_of(splits).data(config), weights=None)
     method.load_state_dict(checkpoint.load(folder / "checkpoints" / "last.ckpt")["method"])
     looker = HeldOut(method.train(), splits, config, make_fabric(config.train))
     fresh = SyntheticStreets(seed=config.seed, first=FIRST, count=views, size=config.data.size)
@@ -94,7 +94,7 @@ def cpu_seconds(function: Callable[[], object]) -> float:
 def costs(config: Config, classes: int, view: float) -> None:
     """The share of training that examined steps and looks take."""
     take = probe_step(config, classes)
-    raw = random_batch(config, classes, unlabeled=True)
+    raw = random_batch(config, classes, take.method.wanted_views())
     first, every = take.method.supervised_steps, config.health.every
     begin = first + every - first % every
     plain, examined = [], []

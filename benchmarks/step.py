@@ -75,8 +75,9 @@ def measure(method: str, encoder: str, precision: str, size: int, batch: int, re
     """Median CPU seconds of a step and of its bare passes."""
     config = config_of(method, encoder, precision, size, batch)
     step = probe_step(config, CLASSES)
-    unlabeled = step.method.views.unlabeled
-    raw = random_batch(config, CLASSES, unlabeled=unlabeled)
+    views = step.method.wanted_views()
+    unlabeled = views.unlabeled
+    raw = random_batch(config, CLASSES, views)
     bare = bare_passes(step, size, batch, unlabeled=unlabeled)
     steps, passes = [], []
     for index in range(repetitions + 2):

@@ -17,6 +17,7 @@ Fraction = Annotated[float, Interval(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Ge(0.0)]
 Positive = Annotated[float, Gt(0.0)]
 Count = Annotated[int, Ge(0)]
+Size = Annotated[int, Ge(1)]
 
 
 def ignore_label(num_classes: int) -> int:
@@ -24,11 +25,11 @@ def ignore_label(num_classes: int) -> int:
     return 255 if num_classes <= 255 else 65535
 
 
-class LabeledBatch(NamedTuple):
-    """Labeled images.
+class PasteSource(NamedTuple):
+    """A second labeled image for each labeled one, to paste from.
 
-    image: (B, 3, H, W) float in [0, 1]. label: (B, H, W) int64, 255 = ignore.
-    index: (B,) int64, position in the labeled list. maps: further (B, H, W) label maps by name.
+    image: (B, 3, H, W) float in [0, 1]. label: (B, H, W) int64; the ignore label everywhere where nothing
+    is to be pasted. index: (B,) int64, position in the labeled list. maps: further label maps by name.
     """
 
     image: Tensor
@@ -37,12 +38,28 @@ class LabeledBatch(NamedTuple):
     maps: dict[str, Tensor] = {}  # noqa: RUF012 - an empty default that nobody writes to
 
 
+class LabeledBatch(NamedTuple):
+    """Labeled images.
+
+    image: (B, 3, H, W) float in [0, 1]. label: (B, H, W) int64, 255 = ignore.
+    index: (B,) int64, position in the labeled list. maps: further (B, H, W) label maps by name.
+    paste: second images, where the method asks for them.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: Tensor  # type: ignore[assignment]  # as above
+    maps: dict[str, Tensor] = {}  # noqa: RUF012 - as above
+    paste: PasteSource | None = None
+
+
 class UnlabeledBatch(NamedTuple):
     """Unlabeled images in pixel-aligned views.
 
     weak: (B, 3, H, W) float in [0, 1]. strong: views of the same shape. valid: (B, H, W) bool,
-    False where the view reaches beyond the image. index: (B,) int64. maps: label maps by name
-    (the truth of synthetic data, for instance).
+    False where the view reaches beyond the image. index: (B,) int64, position in the unlabeled list.
+    maps: label maps by name (the truth of synthetic data, for instance). Where a method asks for mixing
+    partners, B is twice the number of slots: the second half are the partners of the first.
     """
 
     weak: Tensor
@@ -136,7 +153,8 @@ class StepViews(NamedTuple):
     labeled, weak, strong: network outputs on the labeled images (student, with gradient), the weak
     view (no gradient) and the strong view after mixing (student, with gradient). label: (B, H, W).
     target: the refined pseudo target of the weak view; mixed: the same after the mixer. image: the
-    (B, 3, H, W) images that ``strong`` is the output on.
+    (B, 3, H, W) images that ``strong`` is the output on. log_prob: (B, H, W) float32 without gradient, log
+    probability of the label on the labeled images, 0 where it is ignored, if the loss has computed it.
     """
 
     label: Tensor
@@ -146,6 +164,12 @@ class StepViews(NamedTuple):
     strong: NetworkOutput | None = None
     mixed: PseudoTarget | None = None
     image: Tensor | None = None
+    log_prob: Tensor | None = None
+
+    @property
+    def ignore_index(self) -> int:
+        """The label of pixels without a class."""
+        return ignore_label(self.labeled.logits.shape[1])
 
 
 class Seen(NamedTuple):
@@ -165,8 +189,42 @@ class StepOutput(NamedTuple):
     seen: Seen | None = None
 
 
+class PasteSpec(NamedTuple):
+    """How second labeled images are drawn: for which share of the labeled ones, at which scales.
+
+    scale: smallest and largest, around 1; half of the draws lie below 1, half above, uniform on either side.
+    """
+
+    probability: float
+    scale: tuple[float, float]
+
+
 class ViewSpec(NamedTuple):
-    """Which views of the unlabeled images a method asks for: none, or weak plus ``strong`` ones."""
+    """Which views a method asks for: of unlabeled images none, or weak plus ``strong`` ones.
+
+    partners: for each unlabeled image a second one of the whole set, to be mixed with. paste: for labeled images
+    a second one to paste from.
+    """
 
     strong: int = 0
     unlabeled: bool = True
+    partners: bool = False
+    paste: PasteSpec | None = None
+
+
+class DataFacts(NamedTuple):
+    """What a method may know of the data it will be trained on, handed to constructors with a parameter ``data``.
+
+    class_names: C of them. class_frequency: (C,) int64, labeled pixels of each class. labeled_images,
+    unlabeled_images: length of the lists. labeled_batch, unlabeled_batch: images per step over all ranks.
+    presence: (C, labeled_images) bool, which labeled image shows which class; None where only the networks of a
+    finished run are wanted.
+    """
+
+    class_names: tuple[str, ...]
+    class_frequency: Tensor
+    labeled_images: int
+    unlabeled_images: int
+    labeled_batch: int
+    unlabeled_batch: int
+    presence: Tensor | None = None

@@ -8,7 +8,7 @@ from evenseg import registry
 from evenseg.functional import random
 from evenseg.methods.base import Method
 from evenseg.networks.base import SegmentationNetwork
-from evenseg.types import Batch, LabeledBatch, Step, UnlabeledBatch
+from evenseg.types import Batch, DataFacts, LabeledBatch, PasteSource, Step, UnlabeledBatch
 
 CLASSES = 5
 SIZE = 48
@@ -44,14 +44,51 @@ VARIANTS: dict[str, dict] = {
         "ema_decay": 0.9,
         "components": [{"name": "threshold", "threshold": 0.2}],
     },
+    "ael official": {"name": "ael", "preset": "official"},
+    "ael other readings": {
+        "name": "ael",
+        "indicator": "margin",
+        "reduction": "image",
+        "class_map": "teacher",
+        "paste_source": "containing",
+        "paste_excluded": ["a"],
+        "student_view": "strong",
+        "normalize": "valid",
+        "threshold": 0.2,
+    },
+    # with group norm, the few pixels that keep weight magnify rounding as well
+    "ael without its mixers": {"name": "ael", "parts": ["DR", "AES"], "indicator": "entropy", "unsupervised_weight": 0.3},
+    **{
+        f"mean_teacher with {name}": {
+            "name": "mean_teacher",
+            "teacher_mode": "eval",
+            "teacher_buffers": "ema",
+            "components": [{"name": name}],
+        }
+        for name in registry.names("component")
+    },
+    "cutmix_seg with adaptive_cutmix": {"name": "cutmix_seg", "mixer": "adaptive_cutmix"},
+    "fixmatch official with adaptive_cutmix": {
+        "name": "fixmatch",
+        "preset": "official",
+        "threshold": 0.2,
+        "mixer": "adaptive_cutmix",
+        "components": ["equalization_sampling"],
+    },
 }
 
 
 def make_method(spec: dict, *, norm: str = "batch", seed: int = 0) -> Method:
     torch.manual_seed(seed)
     network = SegmentationNetwork("linknet", "tu-mobilenetv3_small_050", num_classes=CLASSES, norm=norm)
-    frequency = torch.tensor([1000, 500, 100, 20, 5])
-    return registry.build("method", spec, network=network, class_frequency=frequency)
+    data = facts()
+    return registry.build("method", spec, network=network, class_frequency=data.class_frequency, data=data)
+
+
+def facts(labeled: int = 6, unlabeled: int = 9, batch: int = 4) -> DataFacts:
+    presence = torch.rand(CLASSES, labeled, generator=torch.Generator().manual_seed(0)) < 0.7
+    names = tuple("abcdefgh"[:CLASSES])
+    return DataFacts(names, torch.tensor([1000, 500, 100, 20, 5]), labeled, unlabeled, batch, batch, presence)
 
 
 def make_batch(method: Method, *, size: int = 4, seed: int = 0, unlabeled: bool = True) -> Batch:
@@ -60,9 +97,15 @@ def make_batch(method: Method, *, size: int = 4, seed: int = 0, unlabeled: bool 
     label = torch.randint(0, CLASSES, (size, SIZE // 8, SIZE // 8), generator=g)
     label = label.repeat_interleave(8, 1).repeat_interleave(8, 2)
     label[0, :8] = 255
-    labeled = LabeledBatch(image, label, torch.arange(size))
+    views = method.wanted_views()
+    paste = None
+    if views.paste is not None:
+        paste = PasteSource(torch.rand(size, 3, SIZE, SIZE, generator=g), label.roll(1, 0).flip(2), torch.arange(size))
+        paste.label[-1] = 255  # nothing to paste
+    labeled = LabeledBatch(image, label, torch.arange(size), paste=paste)
     if not (unlabeled and method.views.unlabeled):
         return Batch(labeled)
+    size *= 2 if views.partners else 1
     weak = torch.rand(size, 3, SIZE, SIZE, generator=g)
     valid = torch.ones(size, SIZE, SIZE, dtype=torch.bool)
     valid[1, :, 40:] = False

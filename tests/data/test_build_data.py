@@ -53,7 +53,7 @@ def test_lists(root: Path) -> None:
     assert splits.unlabeled.label(0) is None
     labels = np.stack([random_label(0), random_label(1)])
     assert splits.class_frequency.tolist() == [int((labels == c).sum()) for c in range(3)]
-    assert splits.class_images.tolist() == [2, 2, 2]
+    assert splits.class_presence.sum(axis=0).tolist() == [2, 2, 2]
     assert set(splits.lists) == set(splits.split_sha256) == {"labeled", "unlabeled", "val"}
     assert splits.lists["labeled"] == (root / "labeled.txt").read_text().splitlines()
     assert splits.lists["unlabeled"] == (root / "unlabeled.txt").read_text().splitlines()
@@ -246,7 +246,9 @@ def test_synthetic(root: Path) -> None:
     labels = [splits.labeled.label(index) for index in range(4)]
     classes = range(splits.classes.num_classes)
     assert splits.class_frequency.tolist() == [sum(int((label == c).sum()) for label in labels) for c in classes]
-    assert splits.class_images.tolist() == [sum(bool((label == c).any()) for label in labels) for c in classes]
+    assert splits.class_presence.sum(axis=0).tolist() == [
+        sum(bool((label == c).any()) for label in labels) for c in classes
+    ]
     every = [name for lines in splits.lists.values() for name in lines]
     assert len(set(every)) == 21
 
@@ -284,7 +286,7 @@ def test_withheld_images_are_trained_on_in_no_way(root: Path, data: dict[str, ob
     assert splits.class_frequency.tolist() == [
         sum(int((label == c).sum()) for label in labels) for c in range(splits.classes.num_classes)
     ]
-    assert splits.class_images.max() <= len(splits.labeled)
+    assert splits.class_presence.sum(axis=0).max() <= len(splits.labeled)
     assert names(build(root, holdout=3, **data).holdout) == withheld
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from evenseg.types import Batch, LabeledBatch, UnlabeledBatch
+from evenseg.types import Batch, LabeledBatch, PasteSource, UnlabeledBatch
 
 from ..contract.conftest import VARIANTS, make_batch, make_method, make_step
 
@@ -19,11 +19,16 @@ GLOBAL_BATCH = 4
 def share(batch: Batch, rank: int, world: int) -> Batch:
     size = GLOBAL_BATCH // world
     part = slice(rank * size, (rank + 1) * size)
-    labeled = LabeledBatch(*(value[part] for value in batch.labeled[:3]))
+    paste = batch.labeled.paste
+    if paste is not None:
+        paste = PasteSource(*(value[part] for value in paste[:3]))
+    labeled = LabeledBatch(*(value[part] for value in batch.labeled[:3]), paste=paste)
     if batch.unlabeled is None:
         return Batch(labeled)
     u = batch.unlabeled
-    return Batch(labeled, UnlabeledBatch(u.weak[part], tuple(s[part] for s in u.strong), u.valid[part], u.index[part]))
+    # with partners, a rank has those of its own slots
+    rows = torch.arange(len(u.weak)).view(-1, GLOBAL_BATCH)[:, part].flatten()
+    return Batch(labeled, UnlabeledBatch(u.weak[rows], tuple(s[rows] for s in u.strong), u.valid[rows], u.index[rows]))
 
 
 def run(variant: str, norm: str, rank: int, world: int) -> dict[str, torch.Tensor]:

@@ -1,6 +1,5 @@
 """``train.sync_batchnorm`` reaches every batch norm of student and teacher, before the optimiser is made."""
 
-import numpy as np
 import pytest
 from lightning_fabric import Fabric
 from torch import nn
@@ -9,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evenseg.config import Config, override_config
 from evenseg.training.build import build_method
 from evenseg.training.fabric import make_fabric
+from evenseg.training.probe import random_facts
 from evenseg.training.step import OptimizerStep
 
 OPTIONS = ["method=mean_teacher", "network.encoder=resnet18", "network.architecture=unet", "train.accelerator=cpu"]
@@ -18,7 +18,7 @@ OPTIONS = ["method=mean_teacher", "network.encoder=resnet18", "network.architect
 def test_all_of_them_or_none(wanted, ranks, monkeypatch):
     monkeypatch.setattr(Fabric, "world_size", property(lambda self: ranks))  # the pass itself needs GPUs
     config = override_config(Config(), [*OPTIONS, f"train.sync_batchnorm={str(wanted).lower()}"])
-    method = build_method(config, np.full(3, 100), weights=None)
+    method = build_method(config, random_facts(config, 3), weights=None)
     names = list(method.state_dict())
     step = OptimizerStep(method, config, make_fabric(config.train))
     for network in (method.student, method.teacher):

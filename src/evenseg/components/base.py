@@ -1,4 +1,8 @@
-"""What a component and a mixer are, and how a list of components is folded."""
+"""What a component and a mixer are, and how a list of components is folded.
+
+In a step the verbs come in this order: ``prepare``, ``refine``, ``select``, ``losses``, ``update``, ``step_end``.
+``update``, ``figures`` and ``step_end`` are also called on components inside of others (a bank, say), once each.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,30 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from evenseg.types import NetworkOutput, PseudoTarget, Step, StepViews
+from evenseg.types import Batch, NetworkOutput, PasteSpec, PseudoTarget, Step, StepViews
 
 
 class Component(nn.Module):
-    """A piece of a method with four optional verbs; what a component does not define does nothing.
+    """A piece of a method whose verbs are all optional; what a component does not define does nothing.
 
     All memory is a registered buffer in float32, all randomness comes from the step.
     """
 
+    paste: PasteSpec | None = None  # which second labeled images ``prepare`` wants to find in ``labeled.paste``
+
     def attach(self, network: nn.Module) -> None:
         """Add what the component needs to the student (a named head), once, before the teacher is made."""
 
+    def prepare(self, batch: Batch, step: Step) -> Batch:
+        """Change the labeled images before the student sees them; called without gradient."""
+        return batch
+
     def refine(self, target: PseudoTarget, weak: NetworkOutput, step: Step) -> PseudoTarget:
         """Replace ``target.prob`` or multiply ``target.weight``; ``weak`` is the teacher's output."""
+        return target
+
+    def select(self, target: PseudoTarget, student: NetworkOutput, step: Step) -> PseudoTarget:
+        """Multiply ``target.weight`` knowing what the student says of the same (mixed) images; without gradient."""
         return target
 
     def losses(self, views: StepViews, step: Step) -> dict[str, Tensor]:
@@ -29,24 +43,64 @@ class Component(nn.Module):
     def update(self, views: StepViews, step: Step) -> None:
         """Statistics across steps: called without gradient, kept as all-reduced sums."""
 
+    def figures(self) -> dict[str, Tensor]:
+        """What there is to log: scalars, or (C,) vectors of a figure of each class; no gradient."""
+        return {}
+
+    def step_end(self, step: Step) -> None:
+        """After the optimiser's step, once, whatever the number of micro-batches; without gradient."""
+
 
 class Mixer(nn.Module):
-    """Mixes the images of a batch, and their targets with the same mask, all fields of them."""
+    """Mixes the images of a batch, and their targets with the same mask, all fields of them.
+
+    A mixer with ``partners`` is given twice as many images as it returns: the second half are partners of the
+    first, drawn from the whole unlabeled set.
+    """
+
+    partners: bool = False
 
     def forward(
-        self, image: Tensor, target: PseudoTarget, step: Step, pasted: PseudoTarget | None = None
+        self,
+        image: Tensor,
+        target: PseudoTarget,
+        step: Step,
+        pasted: PseudoTarget | None = None,
+        index: Tensor | None = None,
     ) -> tuple[Tensor, PseudoTarget]:
         """Mixed (B, 3, H, W) images and their targets; the default mixes nothing.
 
-        ``pasted`` are other targets of the same images, for the pixels that are pasted elsewhere.
+        ``pasted`` are other targets of the same images, for the pixels that are pasted elsewhere. ``index`` are
+        their positions in the unlabeled list, (B,) int64.
         """
         return image, target
+
+    def figures(self) -> dict[str, Tensor]:
+        """As of a component."""
+        return {}
+
+    def step_end(self, step: Step) -> None:
+        """As of a component."""
+
+
+def prepare(components: Iterable[Component], batch: Batch, step: Step) -> Batch:
+    """The labeled images as all components leave them."""
+    for component in components:
+        batch = component.prepare(batch, step)
+    return batch
 
 
 def refine(components: Iterable[Component], target: PseudoTarget, weak: NetworkOutput, step: Step) -> PseudoTarget:
     """The fold: each component in turn refines what the one before it returned."""
     for component in components:
         target = component.refine(target, weak, step)
+    return target
+
+
+def select(components: Iterable[Component], target: PseudoTarget, student: NetworkOutput, step: Step) -> PseudoTarget:
+    """The fold once the student has seen the images."""
+    for component in components:
+        target = component.select(target, student, step)
     return target
 
 

@@ -27,14 +27,28 @@ def mix(
     """
     source = target if pasted is None else pasted
     partner = neighbour(len(image)).to(image.device, non_blocking=True)
+    other = images_of(source._replace(valid=target.valid, truth=target.truth), partner)
+    return torch.where(mask, image[partner], image), blend(target, other, mask)
+
+
+def images_of(target: PseudoTarget, chosen: Tensor | slice) -> PseudoTarget:
+    """The targets of some images of a batch."""
+    return PseudoTarget(*(None if field is None else field[chosen] for field in target))  # type: ignore[arg-type]
+
+
+def blend(own: PseudoTarget, other: PseudoTarget, mask: Tensor) -> PseudoTarget:
+    """``other`` where the (B, 1, H, W) mask is True, ``own`` elsewhere, in all fields that both have."""
     flat = mask.squeeze(1)
-    mixed = PseudoTarget(
-        torch.where(mask, source.prob[partner], target.prob),
-        torch.where(flat, source.weight[partner], target.weight),
-        None if target.valid is None else torch.where(flat, target.valid[partner], target.valid),
-        None if target.truth is None else torch.where(flat, target.truth[partner], target.truth),
+
+    def choose(there: Tensor | None, here: Tensor | None) -> Tensor | None:
+        return None if there is None or here is None else torch.where(flat, there, here)
+
+    return PseudoTarget(
+        torch.where(mask, other.prob, own.prob),
+        torch.where(flat, other.weight, own.weight),
+        choose(other.valid, own.valid),
+        choose(other.truth, own.truth),
     )
-    return torch.where(mask, image[partner], image), mixed
 
 
 class CutMix(Mixer):
@@ -66,7 +80,12 @@ class CutMix(Mixer):
                 raise ValueError(f"{name}: the low end of a range comes first, not {list(ends)}")
 
     def forward(
-        self, image: Tensor, target: PseudoTarget, step: Step, pasted: PseudoTarget | None = None
+        self,
+        image: Tensor,
+        target: PseudoTarget,
+        step: Step,
+        pasted: PseudoTarget | None = None,
+        index: Tensor | None = None,
     ) -> tuple[Tensor, PseudoTarget]:
         """Mixed images and targets."""
         batch, _, height, width = image.shape
@@ -93,7 +112,12 @@ class ClassMix(Mixer):
         self.probability = probability
 
     def forward(
-        self, image: Tensor, target: PseudoTarget, step: Step, pasted: PseudoTarget | None = None
+        self,
+        image: Tensor,
+        target: PseudoTarget,
+        step: Step,
+        pasted: PseudoTarget | None = None,
+        index: Tensor | None = None,
     ) -> tuple[Tensor, PseudoTarget]:
         """Mixed images and targets."""
         batch, classes = target.prob.shape[:2]

@@ -10,15 +10,31 @@ from evenseg.functional.class_statistics import inverse_frequency_weight
 from evenseg.types import Count, Fraction, NonNegative, ignore_label
 
 
-class CrossEntropy(nn.Module):
-    """Mean cross-entropy over labeled pixels."""
+class PixelLoss(nn.Module):
+    """A loss made of the cross-entropy of single pixels, which other parts of a step can then use as well.
+
+    A loss of one's own need not be one: any module from logits and labels to a scalar will do.
+    """
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
-        return losses.cross_entropy(logits, label, ignore_index=ignore_label(logits.shape[1]))
+        ignore = ignore_label(logits.shape[1])
+        return self.reduce(losses.pixel_cross_entropy(logits, label, ignore_index=ignore), label, ignore)
+
+    def reduce(self, pixel: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+        """Scalar loss of (B, H, W) cross-entropies, 0 where the label is ``ignore_index``."""
+        raise NotImplementedError
 
 
-class OHEM(nn.Module):
+class CrossEntropy(PixelLoss):
+    """Mean cross-entropy over labeled pixels."""
+
+    def reduce(self, pixel: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+        """See ``PixelLoss``."""
+        return losses.pixel_mean(pixel, label != ignore_index)
+
+
+class OHEM(PixelLoss):
     """Cross-entropy over the hard pixels, see ``losses.ohem_cross_entropy``.
 
     Args:
@@ -32,18 +48,12 @@ class OHEM(nn.Module):
         self.threshold = threshold
         self.min_kept = min_kept
 
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
-        return losses.ohem_cross_entropy(
-            logits,
-            label,
-            threshold=self.threshold,
-            min_kept=self.min_kept,
-            ignore_index=ignore_label(logits.shape[1]),
-        )
+    def reduce(self, pixel: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+        """See ``PixelLoss``."""
+        return losses.ohem_mean(pixel, label != ignore_index, threshold=self.threshold, min_kept=self.min_kept)
 
 
-class Focal(nn.Module):
+class Focal(PixelLoss):
     """Cross-entropy that fades where the label is already probable.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
@@ -56,12 +66,12 @@ class Focal(nn.Module):
         super().__init__()
         self.gamma = gamma
 
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
-        return losses.focal_loss(logits, label, gamma=self.gamma, ignore_index=ignore_label(logits.shape[1]))
+    def reduce(self, pixel: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+        """See ``PixelLoss``."""
+        return losses.focal_mean(pixel, label != ignore_index, gamma=self.gamma)
 
 
-class ClassWeighted(nn.Module):
+class ClassWeighted(PixelLoss):
     """Cross-entropy weighted by class, so that rare classes count more.
 
     Each pixel has the weight of its class; the sum is divided by the sum of weights.
@@ -94,8 +104,8 @@ class ClassWeighted(nn.Module):
         self.class_weight: Tensor
         self.register_buffer("class_weight", weight)
 
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Scalar loss of (B, C, H, W) logits and (B, H, W) labels."""
-        ignore = ignore_label(logits.shape[1])
-        weight = self.class_weight[torch.where(label == ignore, 0, label)]
-        return losses.weighted_cross_entropy(logits, label, weight, ignore_index=ignore, normalize="batch")
+    def reduce(self, pixel: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+        """See ``PixelLoss``."""
+        valid = label != ignore_index
+        weight = self.class_weight[torch.where(valid, label, 0)]
+        return losses.weighted_mean(pixel, weight, valid, normalize="batch")

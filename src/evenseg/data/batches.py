@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evenseg.config import StrongConfig
 from evenseg.data.views import strong_views
-from evenseg.types import Batch, LabeledBatch, UnlabeledBatch, ViewSpec
+from evenseg.types import Batch, LabeledBatch, PasteSource, UnlabeledBatch, ViewSpec
 
 
 class RawBatch(NamedTuple):
@@ -18,8 +18,11 @@ class RawBatch(NamedTuple):
 
     labeled_image: (B, H, W, 3) uint8. labeled_label: (B, H, W) uint8, or int32 above 255 classes.
     labeled_index: (B,) int64, position in the list. labeled_maps: further (B, H, W) label maps.
+    paste_...: second labeled images for pasting, their labels ignored everywhere where nothing is to be
+    pasted; None where the method wants none.
     unlabeled_...: the same for U images, with valid (U, H, W) bool; None where no unlabeled images
-    are due. Maps of the unlabeled: ``truth``, where the source knows it (synthetic data).
+    are due. With mixing partners U is twice the number of slots, the second half the partners of the first.
+    Maps of the unlabeled: ``truth``, where the source knows it (synthetic data).
     unreadable: a message for each unlabeled image that could not be read and was replaced.
     fatal: why the run has to stop, in one sentence; the tensors are then empty.
     """
@@ -34,6 +37,13 @@ class RawBatch(NamedTuple):
     unlabeled_maps: dict[str, Tensor] = {}  # noqa: RUF012 - an empty default that nobody writes to
     unreadable: tuple[str, ...] = ()
     fatal: str | None = None
+    paste_image: Tensor | None = None
+    paste_label: Tensor | None = None
+    paste_index: Tensor | None = None
+    paste_maps: dict[str, Tensor] = {}  # noqa: RUF012 - as above
+
+
+PARTNERS = 1 << 32  # what is added to the slot of an image in the keys of its partner's draws
 
 
 def stack(arrays: list[np.ndarray]) -> Tensor:
@@ -59,7 +69,7 @@ def to_batch(
         raw: from the loader, not ``fatal``.
         device: where to.
         strong: how strong views are drawn.
-        views: how many of them.
+        views: how many of them, and whether the second half of the unlabeled images are partners.
         seed, step: the run's seed and the step index.
         unlabeled_slot: global slot of the first unlabeled image, see ``samplers.Share.first_slot``.
         channels_last: memory format of the images.
@@ -74,20 +84,36 @@ def to_batch(
         _send(raw.labeled_label, device).long(),
         _send(raw.labeled_index, device),
         _maps(raw.labeled_maps, device),
+        _paste_source(raw, device, channels_last),
     )
     if raw.unlabeled_image is None or raw.unlabeled_valid is None or raw.unlabeled_index is None:
         return Batch(labeled)
     weak = _image(raw.unlabeled_image, device, channels_last)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    made = strong_views(weak, strong, views.strong, seed=seed, step=step, first_slot=unlabeled_slot)
+    parts = weak.chunk(2) if views.partners else (weak,)
+    made = [
+        strong_views(part, strong, views.strong, seed=seed, step=step, first_slot=unlabeled_slot + number * PARTNERS)
+        for number, part in enumerate(parts)
+    ]
     unlabeled = UnlabeledBatch(
         weak,
-        tuple(view.contiguous(memory_format=memory_format) for view in made),
+        tuple(torch.cat(view).contiguous(memory_format=memory_format) for view in zip(*made, strict=True)),
         _send(raw.unlabeled_valid, device),
         _send(raw.unlabeled_index, device),
         _maps(raw.unlabeled_maps, device),
     )
     return Batch(labeled, unlabeled)
+
+
+def _paste_source(raw: RawBatch, device: torch.device, channels_last: bool) -> PasteSource | None:
+    if raw.paste_image is None or raw.paste_label is None or raw.paste_index is None:
+        return None
+    return PasteSource(
+        _image(raw.paste_image, device, channels_last),
+        _send(raw.paste_label, device).long(),
+        _send(raw.paste_index, device),
+        _maps(raw.paste_maps, device),
+    )
 
 
 def _send(values: Tensor, device: torch.device) -> Tensor:

@@ -58,7 +58,7 @@ def build_folder(
         val=datasets.get("val"),
         test=datasets.get("test"),
         class_frequency=counts.sum(axis=0),
-        class_images=(counts > 0).sum(axis=0),
+        class_presence=counts > 0,
         split_sha256={key: fingerprint(_canonical(entry, root) for entry in entries) for key, entries in lists.items()},
         lists={key: [format_line(entry) for entry in entries] for key, entries in lists.items()},
         warnings=warnings,

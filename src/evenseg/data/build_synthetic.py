@@ -55,7 +55,7 @@ def build_synthetic(
         val=datasets["val"],
         test=datasets["test"],
         class_frequency=counts[drawn].sum(axis=0),
-        class_images=(counts[drawn] > 0).sum(axis=0),
+        class_presence=counts[drawn] > 0,
         split_sha256={key: fingerprint(names) for key, names in lists.items()},
         lists=lists,
         warnings=missing_class_warnings(train.classes.names, counts[drawn]),

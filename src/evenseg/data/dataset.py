@@ -71,7 +71,7 @@ class DataSplits(NamedTuple):
     """The data of a run. Absent parts are None.
 
     class_frequency: (C,) int64, pixels of each class in the labeled images as they are trained on
-    (after ``data.resize``). class_images: (C,) int64, labeled images that contain the class.
+    (after ``data.resize``). class_presence: (n, C) bool, which labeled image contains which class.
     split_sha256 and lists: by list name (``labeled``, ``unlabeled``, ``val``, ``test``, ``holdout``,
     where given): the fingerprint of the list and its lines, see ``splits.fingerprint``.
     warnings: sentences for the user. holdout: labeled images that are withheld from training, and
@@ -84,7 +84,7 @@ class DataSplits(NamedTuple):
     val: Dataset | None
     test: Dataset | None
     class_frequency: np.ndarray
-    class_images: np.ndarray
+    class_presence: np.ndarray
     split_sha256: dict[str, str]
     lists: dict[str, list[str]]
     warnings: list[str]

@@ -20,7 +20,8 @@ class WeakSpec(NamedTuple):
 
     crop: height and width of the view in pixels. scale: (low, high), drawn uniformly, or three and
     more (or one) values to choose from. flip: probability of a horizontal flip. rotation: largest
-    angle in degrees to either side, applied with ``rotation_probability``.
+    angle in degrees to either side, applied with ``rotation_probability``. balanced: half of the draws of
+    a range lie below 1 and half above, uniform on either side (large-scale jitter).
     """
 
     crop: tuple[int, int]
@@ -28,6 +29,7 @@ class WeakSpec(NamedTuple):
     flip: float = 0.0
     rotation: float = 0.0
     rotation_probability: float = 0.0
+    balanced: bool = False
 
 
 class WeakView(NamedTuple):
@@ -73,7 +75,10 @@ def draw_window(size: tuple[int, ...], spec: WeakSpec, rng: np.random.Generator)
 
     In a direction in which the window is larger than the image, it contains the image, anywhere.
     """
-    if len(spec.scale) == 2:
+    if spec.balanced:
+        low, high = (spec.scale[0], 1.0) if rng.random() < 0.5 else (1.0, spec.scale[-1])
+        scale = float(rng.uniform(low, high))
+    elif len(spec.scale) == 2:
         scale = float(rng.uniform(*spec.scale))
     else:
         scale = spec.scale[int(rng.integers(len(spec.scale)))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -29,15 +29,24 @@ from evenseg.types import ViewSpec
 __all__ = ["RawBatch", "StepLoader", "batch_names", "build_loader", "to_batch"]
 
 
-class _Positions(Sampler[Position]):
-    """(step, micro-batch) from the first step to the last."""
+AskedFor = Callable[[int], Sequence[int]]  # the images that a method wants for the slots of a step
 
-    def __init__(self, first_step: int, last_step: int, micro_batches: int) -> None:
+
+class _Positions(Sampler[Position]):
+    """Micro-batches from the first step to the last, with what the method has asked for by the time they are begun."""
+
+    def __init__(self, first_step: int, last_step: int, micro_batches: int, asked: Mapping[str, AskedFor]) -> None:
         self.steps = range(first_step, last_step)
         self.micro_batches = micro_batches
+        self.asked = asked
 
     def __iter__(self) -> Iterator[Position]:
-        return ((step, micro) for step in self.steps for micro in range(self.micro_batches))
+        for step in self.steps:
+            partners, sources = (
+                tuple(self.asked[source](step)) if source in self.asked else () for source in ("unlabeled", "labeled")
+            )
+            for micro in range(self.micro_batches):
+                yield Position(step, micro, partners, sources)
 
     def __len__(self) -> int:
         return len(self.steps) * self.micro_batches
@@ -49,7 +58,11 @@ class StepLoader(Iterator[tuple[int, int, RawBatch]]):
     ``close`` ends the workers; so do the end of the stream and of the object.
     """
 
-    def __init__(self, batches: MicroBatches, positions: Sampler[Position], *, workers: int, pin_memory: bool) -> None:
+    def __init__(
+        self, batches: MicroBatches, positions: Sampler[Position], *, workers: int, pin_memory: bool, ahead: int | None
+    ) -> None:
+        workers = workers if ahead is None else min(workers, ahead)
+        prefetched = 2 if ahead is None or 2 * workers <= ahead else 1
         self._workers = workers
         with warnings.catch_warnings(), _own_child_handler():
             # of more workers than cores, which is the user's choice, and of forks, see workers.START_METHOD
@@ -59,6 +72,7 @@ class StepLoader(Iterator[tuple[int, int, RawBatch]]):
                 sampler=positions,
                 batch_size=None,
                 num_workers=workers,
+                prefetch_factor=prefetched if workers else None,
                 collate_fn=_as_is,
                 pin_memory=pin_memory,
                 worker_init_fn=start_worker,
@@ -125,6 +139,8 @@ def build_loader(
     unlabeled_from: int = 0,
     labeled_maps: LabelMaps | None = None,
     pin_memory: bool | None = None,
+    asked: Mapping[str, AskedFor] | None = None,
+    lag: int = 0,
 ) -> StepLoader:
     """The stream of micro-batches of a run, from ``first_step`` up to, without, ``last_step``.
 
@@ -132,7 +148,7 @@ def build_loader(
         splits: the data.
         data: crop, scale and the like; ``data.workers`` processes load ahead.
         seed: of the run.
-        views: whether unlabeled images are wanted at all.
+        views: whether unlabeled images are wanted at all, partners for them, second labeled images.
         labeled_batch, unlabeled_batch: images per step over all ranks.
         rank, world_size, micro_batches: which part of each step is this process's.
         first_step, last_step: the steps to load; a resumed run starts at any.
@@ -140,6 +156,8 @@ def build_loader(
         labeled_maps: further label maps of each labeled image (subclasses, for instance), which are
             cropped and scaled with it and end up in ``LabeledBatch.maps``.
         pin_memory: put batches where a GPU can fetch them; default: if there is one.
+        asked: by list (``labeled``, ``unlabeled``), which images the method wants for the slots of a step.
+        lag: steps before a step by whose end ``asked`` knows of it; no micro-batch is begun earlier.
 
     Returns:
         Iterator over (step, micro-batch, RawBatch), ``micro_batches`` per step. Unreadable files are
@@ -163,17 +181,32 @@ def build_loader(
     for stream, dataset, batch in _streams(splits, seed, labeled_batch, unlabeled_batch if wants_unlabeled else 0):
         share = Share(batch, rank, world_size, micro_batches)
         sources[stream.name] = Source(dataset, stream, share, weak_spec(data, unlabeled=stream.name == "unlabeled"))
+    if views.partners and "unlabeled" in sources:
+        sources["partners"] = _second(sources["unlabeled"], Stream(seed, "partner", sources["unlabeled"].stream.length))
+    if views.paste is not None:
+        spec = sources["labeled"].spec._replace(scale=views.paste.scale, balanced=True)
+        second = _second(sources["labeled"], Stream(seed, "paste", len(splits.labeled)))
+        sources["paste"] = second._replace(spec=spec, probability=views.paste.probability)
     batches = MicroBatches(
         sources["labeled"],
         sources.get("unlabeled"),
+        partners=sources.get("partners"),
+        paste=sources.get("paste"),
         unlabeled_from=unlabeled_from,
         max_unreadable=data.max_unreadable,
         labeled_maps=labeled_maps,
     )
     if pin_memory is None:
         pin_memory = torch.cuda.is_available()
-    positions = _Positions(first_step, last_step, micro_batches)
-    return StepLoader(batches, positions, workers=data.workers, pin_memory=pin_memory)
+    positions = _Positions(first_step, last_step, micro_batches, asked or {})
+    # as a step begins, what is asked for `lag - 1` further ones is known, and the loader is that many ahead at most
+    ahead = (lag - 1) * micro_batches if asked else None
+    return StepLoader(batches, positions, workers=data.workers, pin_memory=pin_memory, ahead=ahead)
+
+
+def _second(source: Source, stream: Stream) -> Source:
+    """The same images once more, in another order and seen otherwise."""
+    return source._replace(stream=stream)
 
 
 def batch_names(

@@ -29,6 +29,10 @@ class Stream:
         epoch, place = divmod(draw, self.length)
         return int(_permutation(self.seed, self.name, self.length, epoch)[place])
 
+    def chance(self, draw: int) -> float:
+        """A number in [0, 1) that belongs to a draw and decides whether it is made at all."""
+        return key(self.seed, self.name, "chance", draw) * 2.0**-63
+
     def generator(self, draw: int) -> np.random.Generator:
         """The random numbers that belong to a draw: where it is cropped, how it is scaled."""
         return np.random.Generator(np.random.Philox(key=key(self.seed, self.name, "view", draw)))

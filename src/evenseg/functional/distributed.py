@@ -49,3 +49,21 @@ def global_mean(total: Tensor, count: Tensor) -> Tensor:
     ranks = world_size()
     everywhere = sum_over_ranks(count.to(torch.float32))
     return total * (ranks / torch.where(everywhere > 0, everywhere, 1.0)) * (everywhere > 0)
+
+
+def rank() -> int:
+    """Number of this rank, from 0; 0 outside a distributed run."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def concatenate_over_ranks(value: Tensor) -> Tensor:
+    """``value`` (N, ...) of every rank, of the same shape everywhere, one after the other: (ranks * N, ...).
+
+    Without gradient, and without waiting on the host; ``value`` itself on one rank.
+    """
+    if world_size() == 1:
+        return value.detach()
+    own = value.detach().contiguous()
+    gathered = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(gathered, own)
+    return torch.cat(gathered)

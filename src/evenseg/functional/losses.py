@@ -38,8 +38,12 @@ def cross_entropy(logits: Tensor, label: Tensor, *, ignore_index: int = 255) -> 
     Returns:
         Scalar; a zero connected to the graph if no pixel is valid.
     """
-    total = F.cross_entropy(_float32(logits), label, ignore_index=ignore_index, reduction="sum")
-    return global_mean(total, (label != ignore_index).sum())
+    return pixel_mean(pixel_cross_entropy(logits, label, ignore_index=ignore_index), label != ignore_index)
+
+
+def pixel_mean(pixel: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the valid pixels of the global batch of (B, H, W) pixel losses that are 0 elsewhere."""
+    return global_mean(pixel.sum(), valid.sum())
 
 
 def weighted_cross_entropy(
@@ -66,9 +70,33 @@ def weighted_cross_entropy(
         Scalar; a connected zero if nothing has weight.
     """
     valid = label != ignore_index
-    return _normalized(
-        pixel_cross_entropy(logits, label, ignore_index=ignore_index), weight, valid, normalize, empty_images
-    )
+    pixel = pixel_cross_entropy(logits, label, ignore_index=ignore_index)
+    return weighted_mean(pixel, weight, valid, normalize=normalize, empty_images=empty_images)
+
+
+def weighted_mean(
+    pixel: Tensor,
+    weight: Tensor,
+    valid: Tensor,
+    *,
+    normalize: PixelNormalizer,
+    empty_images: Literal["zero", "skip"] = "zero",
+) -> Tensor:
+    """(B, H, W) pixel losses with weights to a scalar; see ``weighted_cross_entropy``. ``valid``: (B, H, W) bool."""
+    weight = weight.detach().float() * valid
+    weighted = pixel * weight
+    if normalize == "batch":
+        return global_mean(weighted.sum(), weight.sum())
+    if normalize == "valid":
+        return global_mean(weighted.sum(), valid.sum())
+    if normalize != "image":
+        raise ValueError(f"normalize must be image, batch or valid, not {normalize!r}")
+    mass = weight.flatten(1).sum(dim=1)
+    tiny = torch.finfo(torch.float32).tiny
+    image = torch.where(mass > 0, weighted.flatten(1).sum(dim=1) / mass.clamp(min=tiny), 0.0)
+    images = (mass > 0).sum() if empty_images == "skip" else torch.full((), len(mass), device=mass.device)
+    # `where` above cuts the graph of empty images; the sum keeps the result connected for DDP
+    return global_mean(image.sum() + 0.0 * weighted.sum(), images)
 
 
 def soft_cross_entropy(logits: Tensor, prob: Tensor, weight: Tensor, *, normalize: PixelNormalizer = "batch") -> Tensor:
@@ -84,7 +112,7 @@ def soft_cross_entropy(logits: Tensor, prob: Tensor, weight: Tensor, *, normaliz
         Scalar; a connected zero if nothing has weight.
     """
     pixel = -(prob.detach().float() * F.log_softmax(_float32(logits), dim=1)).sum(dim=1)
-    return _normalized(pixel, weight, torch.ones_like(weight, dtype=torch.bool), normalize, "zero")
+    return weighted_mean(pixel, weight, torch.ones_like(weight, dtype=torch.bool), normalize=normalize)
 
 
 def squared_difference(
@@ -120,8 +148,13 @@ def focal_loss(logits: Tensor, label: Tensor, *, gamma: float = 2.0, ignore_inde
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, Eq. 4 without alpha.
     """
     pixel = pixel_cross_entropy(logits, label, ignore_index=ignore_index)
+    return focal_mean(pixel, label != ignore_index, gamma=gamma)
+
+
+def focal_mean(pixel: Tensor, valid: Tensor, *, gamma: float) -> Tensor:
+    """``focal_loss`` of (B, H, W) cross-entropies that are 0 where not ``valid``."""
     focus = (-torch.expm1(-pixel)).clamp(min=0).pow(gamma)
-    return global_mean((focus * pixel).sum(), (label != ignore_index).sum())
+    return pixel_mean(focus * pixel, valid)
 
 
 def ohem_cross_entropy(
@@ -145,7 +178,11 @@ def ohem_cross_entropy(
     Source: Shrivastava et al., CVPR 2016; thresholds as in the semi-supervised baselines (0.7, 100k).
     """
     pixel = pixel_cross_entropy(logits, label, ignore_index=ignore_index)
-    valid = label != ignore_index
+    return ohem_mean(pixel, label != ignore_index, threshold=threshold, min_kept=min_kept)
+
+
+def ohem_mean(pixel: Tensor, valid: Tensor, *, threshold: float, min_kept: int) -> Tensor:
+    """``ohem_cross_entropy`` of (B, H, W) cross-entropies."""
     flat = torch.where(valid, pixel.detach(), -1.0).flatten(1)  # larger cross-entropy = smaller probability
     batch, pixels = flat.shape
     minimum = min(max(min_kept // (batch * world_size()), 1), pixels)
@@ -163,21 +200,3 @@ def entropy(prob: Tensor, *, dim: int = 1) -> Tensor:
 def _float32(logits: Tensor) -> Tensor:
     """Logits in float32, with the classes as planes: softmax over channels_last logits is slower on a CPU."""
     return logits.to(torch.float32, memory_format=torch.contiguous_format)
-
-
-def _normalized(pixel: Tensor, weight: Tensor, valid: Tensor, normalize: str, empty_images: str) -> Tensor:
-    """Reduce (B, H, W) pixel losses with weights to a scalar."""
-    weight = weight.detach().float() * valid
-    weighted = pixel * weight
-    if normalize == "batch":
-        return global_mean(weighted.sum(), weight.sum())
-    if normalize == "valid":
-        return global_mean(weighted.sum(), valid.sum())
-    if normalize != "image":
-        raise ValueError(f"normalize must be image, batch or valid, not {normalize!r}")
-    mass = weight.flatten(1).sum(dim=1)
-    tiny = torch.finfo(torch.float32).tiny
-    image = torch.where(mass > 0, weighted.flatten(1).sum(dim=1) / mass.clamp(min=tiny), 0.0)
-    images = (mass > 0).sum() if empty_images == "skip" else torch.full((), len(mass), device=mass.device)
-    # `where` above cuts the graph of empty images; the sum keeps the result connected for DDP
-    return global_mean(image.sum() + 0.0 * weighted.sum(), images)

@@ -59,3 +59,50 @@ def slot_uniform(seed: int, step: int, first_slot: int, batch: int, draws: int, 
         for slot in range(first_slot, first_slot + batch)
     ]
     return torch.tensor(rows, dtype=torch.float64).view(batch, draws) * 2.0**-53
+
+
+def slot_noise(
+    seed: int, step: int, first_slot: int, batch: int, draws: int, *, stream: str, device: torch.device | None = None
+) -> Tensor:
+    """Random integers in 0..2^31-1 that belong to the samples of a batch: as ``slot_uniform``, but many, anywhere.
+
+    Args:
+        seed, step, first_slot, batch, draws, stream: as in ``slot_uniform``.
+        device: where they are made; nothing waits for it.
+
+    Returns:
+        (batch, draws) int64; row i depends on slot ``first_slot + i`` only, and column j on j.
+    """
+    base = key(seed, stream, step)
+    # a key of 63 bits, so that it is no negative number
+    rows = torch.tensor([_mix(base ^ slot) >> 1 for slot in range(first_slot, first_slot + batch)])
+    if device is not None and device.type == "cuda":
+        rows = rows.pin_memory()
+    state = rows.to(device, non_blocking=True)[:, None] ^ torch.arange(draws, device=device)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        state = (state ^ _shifted(state, shift)) * (factor - (1 << 64))  # int64 arithmetic wraps
+    return _shifted(state ^ _shifted(state, 31), 33)
+
+
+def slot_rand(
+    seed: int, step: int, first_slot: int, shape: tuple[int, ...], *, stream: str, device: torch.device | None = None
+) -> Tensor:
+    """Uniform numbers in [0, 1) that belong to the samples of a batch: as ``slot_uniform``, but many, and fast.
+
+    Args:
+        seed, step, first_slot, stream: as in ``slot_uniform``.
+        shape: (batch, ...).
+        device: where they are made; nothing waits for it, and other devices draw other numbers.
+
+    Returns:
+        ``shape`` float32; sample i depends on slot ``first_slot + i`` and the shape of a sample only.
+    """
+    drawn = torch.empty(shape, device=device)
+    for row, slot in zip(drawn, range(first_slot, first_slot + shape[0]), strict=True):
+        row.uniform_(generator=torch.Generator(drawn.device).manual_seed(key(seed, stream, step, slot)))
+    return drawn
+
+
+def _shifted(state: Tensor, bits: int) -> Tensor:
+    """A right shift that fills with zeros, where torch's copies the sign."""
+    return (state >> bits) & ((1 << (64 - bits)) - 1)

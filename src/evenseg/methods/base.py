@@ -8,9 +8,11 @@ from typing import Any, ClassVar, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from evenseg.components.base import Component, extra_losses
-from evenseg.components.base import refine as fold_refine
-from evenseg.components.supervised_loss import CrossEntropy
+from evenseg.components import base as fold
+from evenseg.components.base import Component, Mixer
+from evenseg.components.requests import Requests
+from evenseg.components.supervised_loss import CrossEntropy, PixelLoss
+from evenseg.functional.losses import pixel_cross_entropy
 from evenseg.functional.schedules import sigmoid_ramp
 from evenseg.metrics.pseudo_label_health import health_sums
 from evenseg.networks.base import SegmentationNetwork
@@ -82,6 +84,7 @@ class Method(nn.Module):
         self.ramp_steps = ramp_steps
         self.teacher: EMATeacher | None = None
         self._truth: Tensor | None = None  # of the unlabeled images of the current step, if it is examined
+        self._log_prob: Tensor | None = None  # of the labels of the current step, if its loss has found it out
         for component in components:
             component.attach(network)
 
@@ -90,8 +93,10 @@ class Method(nn.Module):
         """The only entry: DDP hooks it, and nothing else."""
         if step.health and batch.unlabeled is not None:
             self._truth = batch.unlabeled.maps.get("truth")
+        with torch.no_grad():
+            batch = fold.prepare(self._components(), batch, step)
         output = self.training_step(batch, step)
-        self._truth = None
+        self._truth = self._log_prob = None
         return output
 
     def training_step(self, batch: Batch, step: Step) -> StepOutput:
@@ -99,9 +104,31 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def on_step_end(self, step: Step) -> None:
-        """After the optimiser's step: the teacher follows the student."""
+        """After the optimiser's step: the teacher follows the student; components and mixers may act."""
         if self.teacher is not None:
             self.teacher.update(self.student, step.index)
+        with torch.no_grad():
+            if self.teacher is not None and self.teacher.buffer_policy == "own" and not self.uses_unlabeled(step.index):
+                # it makes no pass yet by which it would come to running statistics of its own
+                torch._foreach_copy_(list(self.teacher.network.buffers()), list(self.student.buffers()))
+            for part in self._parts():
+                part.step_end(step)
+
+    def requests(self) -> dict[str, Requests]:
+        """Images asked for ahead of time, by the list they are of; the trainer hands them to the loader."""
+        found = [part for part in self.modules() if isinstance(part, Requests)]
+        by_source: dict[str, Requests] = {each.source: each for each in found}
+        if len(by_source) < len(found):
+            raise ValueError("two parts of the method ask for images of the same list; take one of them out")
+        return by_source
+
+    def wanted_views(self) -> ViewSpec:
+        """``views``, and what mixer and components want besides."""
+        partners = any(part.partners for part in self.modules() if isinstance(part, Mixer))
+        pastes = [component.paste for component in self._components() if component.paste is not None]
+        if len(pastes) > 1:
+            raise ValueError("two components want second labeled images; take one of them out")
+        return self.views._replace(partners=partners, paste=pastes[0] if pastes else None)
 
     def predictors(self) -> dict[str, nn.Module]:
         """Image -> logits modules by role; the last one is the headline."""
@@ -134,6 +161,7 @@ class Method(nn.Module):
         """What the student would be taught of weak views (B, 3, H, W) now, before mixing.
 
         By the same pass as in training, whose buffers may change: put them back (``networks.mode.unchanged``).
+        What components ``select`` once the student has seen its view is not known here.
         """
         output: NetworkOutput = self.labeler()(weak)
         return self.weigh(self.refine(PseudoTarget.from_logits(output.logits, valid), output, step))
@@ -164,7 +192,12 @@ class Method(nn.Module):
         if self._truth is not None:
             target = target._replace(truth=self._truth)
         with torch.no_grad():
-            return fold_refine(self._components(), target, weak, step)
+            return fold.refine(self._components(), target, weak, step)
+
+    def select(self, target: PseudoTarget, student: NetworkOutput, step: Step) -> PseudoTarget:
+        """The fold of all components over a mixed target, once the student has seen the images."""
+        with torch.no_grad():
+            return fold.select(self._components(), target, student, step)
 
     def supervised(self, batch: Batch) -> tuple[NetworkOutput, dict[str, Tensor]]:
         """The student on the labeled images, and its losses."""
@@ -173,25 +206,41 @@ class Method(nn.Module):
 
     def supervised_losses(self, labeled: NetworkOutput, label: Tensor) -> dict[str, Tensor]:
         """The supervised loss of an output, and 0.4 of its auxiliary head's."""
-        losses = {"supervised": self.supervised_loss(labeled.logits, label)}
+        if isinstance(self.supervised_loss, PixelLoss):
+            ignore = ignore_label(labeled.logits.shape[1])
+            pixel = pixel_cross_entropy(labeled.logits, label, ignore_index=ignore)
+            self._log_prob = -pixel.detach()
+            losses = {"supervised": self.supervised_loss.reduce(pixel, label, ignore)}
+        else:
+            losses = {"supervised": self.supervised_loss(labeled.logits, label)}
         if "auxiliary" in labeled.heads:
             losses["auxiliary"] = 0.4 * self.supervised_loss(labeled.heads["auxiliary"], label)
         return losses
 
     def finish(self, losses: dict[str, Tensor], log: dict[str, Tensor], views: StepViews, step: Step) -> StepOutput:
         """Add the components' losses, let them update their statistics, return the step's output."""
-        extra = extra_losses(self._components(), views, step)
+        views = views._replace(log_prob=self._log_prob)
+        extra = fold.extra_losses(self._components(), views, step)
         if clash := losses.keys() & extra.keys():
             raise ValueError(f"a component returns a loss named {min(clash)!r}, which the method has already")
         losses = losses | extra
         with torch.no_grad():
-            for component in self._components():
-                component.update(views, step)
-        log = {name: value.detach() for name, value in log.items()}
+            for part in self._parts():
+                if isinstance(part, Component):
+                    part.update(views, step)
+            log = {name: value.detach() for name, value in log.items()} | self._figures()
         return StepOutput(losses, log | _health(views) if step.health else log, _seen(views) if step.picture else None)
 
     def _components(self) -> Iterable[Component]:
         return (component for component in self.components if isinstance(component, Component))
+
+    def _parts(self) -> list[Component | Mixer]:
+        """All components and mixers, those inside of others too, each once."""
+        return [part for part in self.modules() if isinstance(part, (Component, Mixer))]
+
+    def _figures(self) -> dict[str, Tensor]:
+        """What they tell the log; a copy, as they go on changing it."""
+        return {name: value.detach().clone() for part in self._parts() for name, value in part.figures().items()}
 
 
 def _seen(views: StepViews) -> Seen | None:

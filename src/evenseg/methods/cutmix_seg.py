@@ -127,10 +127,11 @@ class CutMixSeg(Method):
         target = self.refine(PseudoTarget.from_logits(weak.logits, batch.unlabeled.valid), weak, step)
         seen = batch.unlabeled.strong[0] if self.student_view == "strong" else batch.unlabeled.weak
         with torch.no_grad():
-            image, mixed = self.mixer(seen, target, step)
+            image, mixed = self.mixer(seen, target, step, index=batch.unlabeled.index)
             confidence, label = mixed.hard()
             mixed = self.weigh(mixed, confidence)
         strong = self.student(image)
+        mixed = self.select(mixed, strong, step)
         if self.loss == "mse":
             unsupervised = squared_difference(
                 strong.logits, mixed.prob, mixed.weight, valid=mixed.valid, class_reduction="sum"

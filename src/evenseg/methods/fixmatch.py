@@ -120,10 +120,11 @@ class FixMatch(Method):
         losses = {name: 0.5 * value for name, value in losses.items()}
         target = self.refine(PseudoTarget.from_logits(weak.logits, unlabeled.valid), weak, step)
         with torch.no_grad():
-            image, mixed = self.mixer(unlabeled.strong[0], target, step, **pasted)
+            image, mixed = self.mixer(unlabeled.strong[0], target, step, index=unlabeled.index, **pasted)
             confidence, label = mixed.hard()
             mixed = self.weigh(mixed, confidence)
         strong = self.student(image)
+        mixed = self.select(mixed, strong, step)
         ignore = ignore_label(mixed.prob.shape[1])
         unsupervised = weighted_cross_entropy(
             strong.logits, mixed.only_valid(label), mixed.weight, ignore_index=ignore, normalize="valid"

@@ -77,13 +77,6 @@ class MeanTeacher(Method):
         self.labeled_consistency = labeled_consistency
         self.views = ViewSpec(strong=1 if student_view == "strong" else 0)
 
-    def on_step_end(self, step: Step) -> None:
-        """The teacher follows; while it makes no pass of its own yet, so do its running statistics."""
-        super().on_step_end(step)
-        if self.teacher.buffer_policy == "own" and not self.uses_unlabeled(step.index):
-            with torch.no_grad():
-                torch._foreach_copy_(list(self.teacher.network.buffers()), list(self.student.buffers()))
-
     def training_step(self, batch: Batch, step: Step) -> StepOutput:
         """Supervised loss + weight * mean over pixels and classes of (P_student - P_teacher)^2."""
         labeled, losses = self.supervised(batch)
@@ -93,6 +86,7 @@ class MeanTeacher(Method):
         target = self.refine(PseudoTarget.from_logits(weak.logits, batch.unlabeled.valid), weak, step)
         seen = batch.unlabeled.strong[0] if self.student_view == "strong" else batch.unlabeled.weak
         student = self.student(seen)
+        target = self.select(target, student, step)
         logits, compared = student.logits, target
         if self.labeled_consistency:
             everywhere = torch.ones_like(batch.labeled.label, dtype=torch.bool)

@@ -14,10 +14,15 @@ from evenseg.registry.table import resolve
 from evenseg.schema import check, nearest, show
 
 # What the framework hands to every constructor that has a parameter of that name.
-SUPPLIED = frozenset({"network", "class_frequency"})
+SUPPLIED = frozenset({"network", "class_frequency", "data"})
 
 # Parameters that hold objects, by the kind of the object, and those that hold a list of them.
-KIND_OF_PARAMETER = {"mixer": "mixer", "supervised_loss": "supervised_loss", "components": "component"}
+KIND_OF_PARAMETER = {
+    "mixer": "mixer",
+    "supervised_loss": "supervised_loss",
+    "components": "component",
+    "bank": "component",
+}
 LISTS = frozenset({"components"})
 
 
@@ -89,7 +94,7 @@ def build(kind: str, spec: Any, *, where: str | None = None, **supplied: Any) ->
         kind: one of ``KINDS``.
         spec: a name, a mapping with a name and arguments, or an object, which is returned.
         where: the key it was given under, for messages; default: the kind.
-        supplied: what the framework provides (``network``, ``class_frequency``); constructors get
+        supplied: what the framework provides (``network``, ``class_frequency``, ``data``); constructors get
             what they have a parameter for.
 
     Raises:

@@ -19,13 +19,19 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "mean_teacher": "evenseg.methods.mean_teacher:MeanTeacher",
         "cutmix_seg": "evenseg.methods.cutmix_seg:CutMixSeg",
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
+        "ael": "evenseg.methods.ael:AEL",
     },
     "component": {
         "threshold": "evenseg.components.threshold:Threshold",
+        "confidence_bank": "evenseg.components.confidence_bank:ConfidenceBank",
+        "dynamic_reweighting": "evenseg.components.adaptive_equalization:DynamicReweighting",
+        "equalization_sampling": "evenseg.components.adaptive_equalization:EqualizationSampling",
+        "adaptive_copy_paste": "evenseg.components.copy_paste:AdaptiveCopyPaste",
     },
     "mixer": {
         "cutmix": "evenseg.components.mixers:CutMix",
         "classmix": "evenseg.components.mixers:ClassMix",
+        "adaptive_cutmix": "evenseg.components.adaptive_cutmix:AdaptiveCutMix",
         "none": "evenseg.components.base:Mixer",
     },
     "supervised_loss": {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from evenseg import registry
@@ -13,6 +12,7 @@ from evenseg.functional import random
 from evenseg.inference.predict import Protocol, make_protocol
 from evenseg.methods.base import Method
 from evenseg.networks.base import SegmentationNetwork
+from evenseg.types import DataFacts
 
 
 def protocol_of(config: Config) -> Protocol:
@@ -36,12 +36,12 @@ def method_class(config: Config) -> type[Method]:
     return found
 
 
-def build_method(config: Config, class_frequency: np.ndarray, *, weights: str | None) -> Method:
+def build_method(config: Config, data: DataFacts, *, weights: str | None) -> Method:
     """The method on a network of its own, initialised from the run's seed.
 
     Args:
         config: the resolved configuration.
-        class_frequency: (C,) labeled pixels per class.
+        data: what it is to know of its data.
         weights: initial weights, as ``network.weights``; None where a checkpoint will be loaded.
 
     Raises:
@@ -51,12 +51,12 @@ def build_method(config: Config, class_frequency: np.ndarray, *, weights: str | 
     network = SegmentationNetwork(
         config.network.architecture,
         config.network.encoder,
-        num_classes=len(class_frequency),
+        num_classes=len(data.class_names),
         output_stride=config.network.output_stride,
         weights=weights,
         auxiliary=config.network.auxiliary,
         norm=config.network.norm,
     )
-    supplied: dict[str, Any] = {"network": network, "class_frequency": torch.from_numpy(class_frequency)}
+    supplied: dict[str, Any] = {"network": network, "class_frequency": data.class_frequency, "data": data}
     method: Method = registry.build("method", config.method, **supplied)
     return method

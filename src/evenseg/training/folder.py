@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from evenseg.config import Config, difference, dump, load_config
 from evenseg.data.classes import Classes
@@ -18,23 +19,41 @@ from evenseg.data.dataset import DataSplits
 from evenseg.errors import InputError
 from evenseg.metrics.imbalance import TailClasses, tail_classes
 from evenseg.training.checkpoint import write_text
+from evenseg.types import DataFacts
 
 
 class RunFacts(NamedTuple):
-    """What a run knows of its classes: enough to predict without the training data.
+    """What a run knows of its data: enough to predict without them.
 
-    class_frequency: (C,) int64 labeled pixels. tail: its tail classes and the rule that chose them.
+    class_frequency: (C,) int64 labeled pixels. tail: its tail classes and the rule that chose them. images: length
+    of the lists ``labeled`` and, where there is one, ``unlabeled``. presence: (labeled images, C) bool, which shows
+    which class; None in a run that is only read.
     """
 
     classes: Classes
     class_frequency: np.ndarray
     tail: TailClasses
+    images: dict[str, int]
+    presence: np.ndarray | None = None
+
+    def data(self, config: Config) -> DataFacts:
+        """What the method of the run is told."""
+        return DataFacts(
+            self.classes.names,
+            torch.from_numpy(self.class_frequency),
+            self.images["labeled"],
+            self.images.get("unlabeled", 0),
+            config.train.labeled_batch,
+            config.train.unlabeled_batch,
+            None if self.presence is None else torch.from_numpy(self.presence).T.contiguous(),
+        )
 
 
 def facts_of(splits: DataSplits) -> RunFacts:
     """The facts of the data a run is about to use."""
     tail = tail_classes(splits.classes.names, splits.class_frequency, splits.classes.tail)
-    return RunFacts(splits.classes, splits.class_frequency, tail)
+    images = {name: len(lines) for name, lines in splits.lists.items()}
+    return RunFacts(splits.classes, splits.class_frequency, tail, images, splits.class_presence)
 
 
 def claim(folder: Path, config: Config, lists: dict[str, list[str]]) -> None:
@@ -123,7 +142,9 @@ def read_run(folder: Path) -> tuple[Config, RunFacts]:
         colors = tuple((int(r), int(g), int(b)) for r, g, b in stored["colors"])
         tail = TailClasses(tuple(stored["tail"]), stored["tail_rule"])
         classes = Classes(tuple(stored["names"]), colors, stored["ignore_index"], tail.names)
-        return config, RunFacts(classes, np.array(stored["class_frequency"], dtype=np.int64), tail)
+        lists = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "lists").glob("*.txt")}
+        images = {"labeled": 0, **{name: len(text.splitlines()) for name, text in lists.items()}}
+        return config, RunFacts(classes, np.array(stored["class_frequency"], dtype=np.int64), tail, images)
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'classes.json'}: missing or damaged; run the training command again") from None
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from evenseg.config import Config
 from evenseg.data.batches import stack
 from evenseg.data.dataset import Dataset, DataSplits
-from evenseg.data.micro_batches import Position, Source, unlabeled_view
+from evenseg.data.micro_batches import Source, unlabeled_view
 from evenseg.data.samplers import Share, Stream
 from evenseg.data.views import weak_spec
 from evenseg.functional import random
@@ -91,7 +91,7 @@ class HeldOut:
                 sums[list(share.draws(batch, micro))] = torch.cat(row, dim=1)
         return _by_image(sum_over_ranks(sums).cpu(), classes)
 
-    def _load(self, source: Source, position: Position) -> _Views:
+    def _load(self, source: Source, position: tuple[int, int]) -> _Views:
         unreadable: dict[str, None] = {}
         most = self.config.data.max_unreadable
         drawn = [unlabeled_view(source, draw, unreadable, most) for draw in source.share.draws(*position)]

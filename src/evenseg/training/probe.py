@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from evenseg.config import Config
@@ -13,6 +12,7 @@ from evenseg.data.batches import RawBatch
 from evenseg.training.build import build_method
 from evenseg.training.fabric import make_fabric
 from evenseg.training.step import OptimizerStep
+from evenseg.types import DataFacts, ViewSpec
 
 REPETITIONS = 3  # of which the first allocates
 
@@ -30,9 +30,10 @@ class Cost(NamedTuple):
 def probe(config: Config, num_classes: int) -> Cost:
     """Cost of the steps of a run, measured on random images of its crop size, without loading and validation."""
     step = probe_step(config, num_classes)
-    views, first = step.method.views, step.method.supervised_steps
-    seconds = _seconds(step, config, num_classes, first, unlabeled=views.unlabeled)
-    before = _seconds(step, config, num_classes, 0, unlabeled=False) if views.unlabeled and first else seconds
+    views, first = step.method.wanted_views(), step.method.supervised_steps
+    seconds = _seconds(step, config, num_classes, first, views)
+    only_labeled = views._replace(unlabeled=False)
+    before = _seconds(step, config, num_classes, 0, only_labeled) if views.unlabeled and first else seconds
     method = sum(value.nbytes for value in step.method.state_dict().values())
     optimizer = sum(
         value.nbytes
@@ -45,12 +46,22 @@ def probe(config: Config, num_classes: int) -> Cost:
 
 def probe_step(config: Config, num_classes: int) -> OptimizerStep:
     """The step of a configuration with random weights, which takes batches from ``random_batch``."""
-    frequency = np.full(num_classes, 1000, dtype=np.int64)
-    return OptimizerStep(build_method(config, frequency, weights=None), config, make_fabric(config.train))
+    return OptimizerStep(
+        build_method(config, random_facts(config, num_classes), weights=None), config, make_fabric(config.train)
+    )
 
 
-def random_batch(config: Config, num_classes: int, *, unlabeled: bool) -> RawBatch:
-    """One micro-batch of noise with blocks of labels, of the size a single process gets."""
+def random_facts(config: Config, num_classes: int) -> DataFacts:
+    """What a method is told of data of which nothing is known: all classes alike, in every image."""
+    labeled, unlabeled = config.train.labeled_batch, config.train.unlabeled_batch
+    frequency = torch.full((num_classes,), 1000, dtype=torch.int64)
+    names = tuple(f"class {number}" for number in range(num_classes))
+    presence = torch.ones(num_classes, labeled, dtype=torch.bool)
+    return DataFacts(names, frequency, labeled, 2 * unlabeled, labeled, unlabeled, presence)
+
+
+def random_batch(config: Config, num_classes: int, views: ViewSpec) -> RawBatch:
+    """One micro-batch of noise with blocks of labels, of the size a single process gets and with all that is wanted."""
     train, (height, width) = config.train, config.data.crop
     generator = torch.Generator().manual_seed(0)
 
@@ -62,14 +73,17 @@ def random_batch(config: Config, num_classes: int, *, unlabeled: bool) -> RawBat
     label = blocks.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :height, :width]
     label = label.to(torch.uint8 if num_classes <= 255 else torch.int32)
     raw = RawBatch(noise(labeled), label, torch.arange(labeled), {})
-    if not unlabeled:
+    if views.paste is not None:
+        raw = raw._replace(paste_image=noise(labeled), paste_label=label.flip(0), paste_index=torch.arange(labeled))
+    if not views.unlabeled:
         return raw
+    extra *= 2 if views.partners else 1
     valid = torch.ones(extra, height, width, dtype=torch.bool)
     return raw._replace(unlabeled_image=noise(extra), unlabeled_valid=valid, unlabeled_index=torch.arange(extra))
 
 
-def _seconds(step: OptimizerStep, config: Config, num_classes: int, index: int, *, unlabeled: bool) -> float:
-    batches = [random_batch(config, num_classes, unlabeled=unlabeled)] * config.train.micro_batches
+def _seconds(step: OptimizerStep, config: Config, num_classes: int, index: int, views: ViewSpec) -> float:
+    batches = [random_batch(config, num_classes, views)] * config.train.micro_batches
     seconds = []
     for _ in range(REPETITIONS):
         begin = time.perf_counter()

@@ -63,7 +63,7 @@ def train(config: Config, output: Path) -> int:
     facts = facts_of(splits)
     claim(output, config, splits.lists)
     resuming = (output / "checkpoints" / "last.ckpt").exists()
-    method = build_method(config, facts.class_frequency, weights=None if resuming else config.network.weights)
+    method = build_method(config, facts.data(config), weights=None if resuming else config.network.weights)
     _check_passes(method, config, fabric.world_size)
     fabric.barrier()  # all have looked before the first one writes
     if not fabric.is_global_zero:

@@ -46,6 +46,7 @@ class OptimizerStep:
             if method.teacher is not None:
                 method.teacher.network.compile()
         self.guard = Guard(method)
+        self._views = method.wanted_views()
         self.seen: Seen | None = None  # by the student in the last step, where it was to be pictured
 
     def __call__(self, index: int, micro_batches: Sequence[RawBatch]) -> dict[str, Tensor]:
@@ -63,7 +64,7 @@ class OptimizerStep:
                 raw,
                 self.fabric.device,
                 strong=self._config.data.strong,
-                views=method.views,
+                views=self._views,
                 seed=self._config.seed,
                 step=index,
                 unlabeled_slot=step.unlabeled_slot,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning_fabric import Fabric
 
+from evenseg.components.requests import LAG
 from evenseg.config import Config
 from evenseg.data.dataset import DataSplits
 from evenseg.data.loaders import RawBatch, build_loader
@@ -148,7 +149,7 @@ class Trainer:
             self.splits,
             self.config.data,
             seed=self.config.seed,
-            views=self.method.views,
+            views=self.method.wanted_views(),
             labeled_batch=train.labeled_batch,
             unlabeled_batch=train.unlabeled_batch,
             rank=self.fabric.global_rank,
@@ -157,6 +158,8 @@ class Trainer:
             first_step=self.progress.step,
             last_step=train.steps,
             unlabeled_from=self.method.supervised_steps,
+            asked={source: each.images_at for source, each in self.method.requests().items()},
+            lag=LAG,
         )
         with closing(loader):
             micro_batches: list[RawBatch] = []

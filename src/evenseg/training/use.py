@@ -34,7 +34,7 @@ def load_method(folder: Path, config: Config, facts: RunFacts, which: Which) -> 
     Raises:
         InputError: no such checkpoint, or one that does not fit the run's configuration.
     """
-    method = build_method(config, facts.class_frequency, weights=None)
+    method = build_method(config, facts.data(config), weights=None)
     path = folder / "checkpoints" / f"{which}.ckpt"
     try:
         method.load_state_dict(checkpoint.load(path)["method"])

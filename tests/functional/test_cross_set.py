@@ -1,0 +1,72 @@
+"""The swap of labeled and unlabeled images, and who is paired with whom."""
+
+import pytest
+import torch
+
+from evenseg.functional.cross_set import cross_set_partner, swap
+
+UNIFORM = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("pairing", ["random", "cross_only", "intra"])
+def test_partners_are_pairs_within_their_group(pairing):
+    partner = cross_set_partner(UNIFORM, pairing=pairing)
+    place = torch.arange(200)
+    assert torch.equal(partner[partner], place)
+    assert (partner != place).all()
+    assert torch.equal(partner % 100 // 2, place % 100 // 2)  # neither leaves its group
+    other_set = (partner >= 100) != (place >= 100)
+    expected = {"random": 2 / 3, "cross_only": 1.0, "intra": 0.0}[pairing]
+    assert other_set.float().mean() == pytest.approx(expected, abs=0.15 if pairing == "random" else 0)
+
+
+def test_all_pairings_occur_and_the_ends_of_the_draw_are_valid():
+    ends = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
+    partner = cross_set_partner(ends)
+    # images 0..5 are labeled, 6..11 unlabeled: within its set, with its counterpart, with the counterpart's neighbour
+    assert partner[[0, 2, 4]].tolist() == [1, 8, 11]
+
+
+def pairs(batch=8):
+    g = torch.Generator().manual_seed(1)
+    partner = cross_set_partner(torch.rand(batch // 4, generator=g))
+    mask = torch.rand(batch, 1, 12, 16, generator=g) < 0.5
+    return partner, mask[torch.minimum(partner, torch.arange(batch))]
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 12, 16), (8, 12, 16), (8, 5, 3, 4)])
+def test_swapping_twice_gives_everything_back_bit_for_bit(shape):
+    partner, mask = pairs()
+    value = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    mixed = swap(value, partner, mask)
+    assert not torch.equal(mixed, value)
+    assert torch.equal(swap(mixed, partner, mask), value)
+    assert torch.equal(swap(mixed.square(), partner, mask), value.square())  # pointwise maps commute
+    assert torch.equal(mixed.flatten().sort().values, value.flatten().sort().values)  # each pixel once
+
+
+def test_a_pointwise_projection_commutes_with_the_swap():
+    partner, mask = pairs()
+    g = torch.Generator().manual_seed(2)
+    value, weight = torch.randn(8, 3, 12, 16, generator=g), torch.randn(5, 3, 1, 1, generator=g)
+    before = torch.nn.functional.conv2d(swap(value, partner, mask), weight)
+    torch.testing.assert_close(swap(torch.nn.functional.conv2d(value, weight), partner, mask), before)
+
+
+def test_the_mask_shows_the_partner():
+    partner, mask = pairs()
+    value = torch.arange(8).view(8, 1, 1).expand(8, 12, 16)
+    mixed = swap(value, partner, mask)
+    for image in range(8):
+        assert (mixed[image][mask[image, 0]] == partner[image]).all()
+        assert (mixed[image][~mask[image, 0]] == image).all()
+
+
+def test_the_gradient_goes_to_the_pixels_it_came_from():
+    partner, mask = pairs()
+    value = torch.randn(8, 2, 12, 16, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn_like(value)
+    (swap(value, partner, mask) * weight).sum().backward()
+    assert torch.equal(value.grad, swap(weight, partner, mask))
+    corner = value[..., :2, :2].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: swap(v, partner, mask[..., :2, :2]), corner)
