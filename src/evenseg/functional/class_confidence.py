@@ -38,8 +38,8 @@ def class_confidence(
         logits: (B, C, H, W), any precision; computed in float32, without gradient.
         label: (B, H, W) int64 in 0..C-1 or ``ignore_index``; such pixels count nowhere.
         indicator: see above.
-        reduction: ``pixel``: over all pixels of a class; ``image``: over the means of the images that contain
-            it, as Eq. 4 to 6 are printed.
+        reduction: ``pixel``: over all pixels of a class (the official code); ``image``: over the means of images
+            (the printed equations), but only of those that contain the class, as the others have none.
         log_prob: (B, H, W) log p[g] where it is known, with any value at ignored pixels: ``confidence`` then never
             looks at the logits. The other indicators do not use it.
 

@@ -13,12 +13,13 @@ Regions are 8-connected in both.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from evenseg.functional.boxes import random_box
@@ -84,14 +85,27 @@ def _exact(mask: Tensor, min_area: float, uniform: Tensor) -> Tensor:
     """(B, 4) boxes of regions of (B, H, W) masks; -1 where none is large enough."""
     boxes = np.full((len(mask), 4), -1)
     for box, image, draw in zip(boxes, mask.cpu().numpy(), uniform.cpu().numpy(), strict=True):
-        # OpenCV's own statistics of regions take three times as long
-        regions = cv2.connectedComponents(image.view(np.uint8), connectivity=8)[1]
-        large = 1 + np.flatnonzero(np.bincount(regions.ravel())[1:] > min_area)
+        region, row, left, right = _runs(image)
+        large = np.flatnonzero(np.bincount(region, right - left) > min_area)
         if len(large):
-            chosen = large[min(int(draw * len(large)), len(large) - 1)]
-            left, top, width, height = cv2.boundingRect((regions == chosen).view(np.uint8))
-            box[:] = top, left, top + height, left + width
+            mine = region == large[min(int(draw * len(large)), len(large) - 1)]
+            box[:] = row[mine].min(), left[mine].min(), row[mine].max() + 1, right[mine].max()
     return torch.from_numpy(boxes).to(mask.device)
+
+
+def _runs(image: NDArray[np.bool_]) -> tuple[NDArray[Any], ...]:
+    """Unbroken pieces of rows of an (H, W) mask: number of the region, row, first and last (exclusive) column.
+
+    A map has a hundred times fewer runs than pixels, and takes longer to add up than to label.
+    """
+    height, width = image.shape
+    padded = np.zeros((height, width + 2), np.uint8)  # no run goes on in the next row
+    padded[:, 1:-1] = image
+    flat = padded.ravel()
+    change = np.flatnonzero(flat[1:] != flat[:-1])
+    first, last = change[::2] + 1, change[1::2]
+    regions = cv2.connectedComponents(padded, connectivity=8)[1]
+    return regions.ravel()[first], first // (width + 2), first % (width + 2) - 1, last % (width + 2)
 
 
 def _propagated(label: Tensor, target: Tensor, min_area: float, uniform: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Random choices of classes and of partner images from given uniform numbers.
 
-The numbers are drawn by the caller, keyed by sample (``functional.random.slot_uniform``). Nothing here waits
-for the device, and no shape depends on the data.
+The numbers are drawn by the caller, keyed by sample (``functional.random.slot_uniform``); one that conversion to
+float32 has rounded up to 1 counts as the largest below. Nothing here waits for the device, and no shape depends on
+the data.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ def choose_member(member: Tensor, uniform: Tensor) -> Tensor:
     ordinal = member.cumsum(dim=1)  # counted from 1
     count = ordinal[:, -1:]
     draw = uniform.to(member.device, non_blocking=True)[:, None]
-    # the product may round up to the count where a uniform number is just below 1
     wanted = torch.minimum((draw * count).long() + 1, count)
     return torch.where(count > 0, torch.searchsorted(ordinal, wanted), -1).squeeze(1)
 
@@ -59,7 +59,7 @@ def choose_class(probability: Tensor, uniform: Tensor) -> Tensor:
     cumulated = probability.double().cumsum(dim=0)
     total = cumulated[-1:]
     draw = uniform.to(probability.device, non_blocking=True).double() * total
-    # first class whose sum lies above the draw; rounding may lift the draw to the total, which no sum exceeds
+    # the first class whose sum lies above the draw
     last = torch.searchsorted(cumulated, total)
     return torch.minimum(torch.searchsorted(cumulated, draw, right=True), last)
 
@@ -94,6 +94,7 @@ def choose_classes(probability: Tensor, count: int, uniform: Tensor, *, replacem
     if replacement:
         return chosen.scatter_(1, choose_class(probability, uniform.flatten()).view_as(uniform), True)
     allowed = probability > 0
-    arrival = torch.where(allowed, -torch.log1p(-uniform) / probability.double(), torch.inf)
+    arrival = (-torch.log1p(-uniform) / probability.double()).clamp(max=torch.finfo(torch.float64).max)
+    arrival = torch.where(allowed, arrival, torch.inf)
     first = arrival.topk(min(count, classes), largest=False).indices
     return chosen.scatter_(1, first, True) & allowed
