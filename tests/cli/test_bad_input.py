@@ -106,6 +106,18 @@ def test_faults_of_the_data(name: str, folder: Folder, refused: Callable[..., st
         ("method.threshold=high", "method.threshold must be a number from 0 to 1, not 'high'"),
         ("method.mixer=cutmx", "method.mixer: 'cutmx' is no mixer (did you mean cutmix?)"),
         ("method.supervised_loss=focl", "did you mean focal?"),
+        (
+            "method={name: ael, components: [adaptive_copy_paste]}",
+            "method: two of its components paste second labeled images; take one of them out",
+        ),
+        ("method={name: ael, paste_excluded: [rode]}", "excluded: there is no class 'rode'; there are"),
+        ("method={name: ael, parts: [DR, ACME]}", "method.parts"),
+        ("method={name: ael, momentum: 1}", "momentum: a bank with momentum 1 never learns anything"),
+        ("method={name: ael, paste_scale: [1.5, 2]}", "half of the draws lie below 1 and half above"),
+        (
+            "method={name: fixmatch, components: [{name: equalization_sampling, bank: threshold}]}",
+            "bank: a Threshold keeps no confidences; choose confidence_bank",
+        ),
         ("train.stpes=5", "train.stpes is no key (did you mean train.steps?)"),
         ("train.steps=many", "train.steps must be a whole number of at least 1, not 'many'"),
         ("train.steps=0", "train.steps must be a whole number of at least 1, not 0"),
@@ -125,7 +137,7 @@ def test_faults_of_the_data(name: str, folder: Folder, refused: Callable[..., st
 def test_faults_of_the_command(
     override: str, expected: str, folder: Folder, refused: Callable[..., str], tmp_path: Path
 ) -> None:
-    overrides = [override] if "[" in override else override.split()
+    overrides = [override] if "[" in override or "{" in override else override.split()
     before = state(tmp_path)
     assert expected in refused("train", folder.config, *overrides, "--output", tmp_path / "run")
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from evenseg.components.base import Mixer
-from evenseg.components.confidence_bank import ConfidenceBank
+from evenseg.components.confidence_bank import ConfidenceBank, bank_or_new
 from evenseg.components.mixers import blend, images_of
 from evenseg.components.requests import LAG, Requests
 from evenseg.functional.class_statistics import class_presence, sampling_probability
@@ -58,7 +58,7 @@ class AdaptiveCutMix(Mixer):
         self.presence_ratio = area_ratio if presence_ratio is None else presence_ratio
         self.temperature = temperature
         self.power = power
-        self.bank = bank or ConfidenceBank(class_frequency=data.class_frequency)
+        self.bank = bank_or_new(bank, data.class_frequency)
         self.requests = Requests("unlabeled", data.unlabeled_batch)
         classes = len(data.class_frequency)
         self.register_buffer("presence", torch.zeros(classes, data.unlabeled_images, dtype=torch.bool))

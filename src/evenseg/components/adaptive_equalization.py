@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from evenseg.components.base import Component
-from evenseg.components.confidence_bank import ConfidenceBank
+from evenseg.components.confidence_bank import ConfidenceBank, bank_or_new
 from evenseg.functional.class_statistics import sampling_rate
 from evenseg.functional.random import slot_rand
 from evenseg.types import NetworkOutput, NonNegative, PseudoTarget, Step
@@ -60,7 +60,7 @@ class EqualizationSampling(Component):
         super().__init__()
         self.beta = beta
         self.class_map = class_map
-        self.bank = bank or ConfidenceBank(class_frequency=class_frequency)
+        self.bank = bank_or_new(bank, class_frequency)
 
     def rate(self) -> Tensor:
         """Share of its pixels that each class keeps, (C,) in [0, 1] (Eq. 10)."""

@@ -113,3 +113,12 @@ class ConfidenceBank(Component):
     def figures(self) -> dict[str, Tensor]:
         """The mean indicator of every class."""
         return {f"class_{self.indicator}": self.mean()}
+
+
+def bank_or_new(bank: ConfidenceBank | None, class_frequency: Tensor) -> ConfidenceBank:
+    """``bank``, or one with the defaults. Raises ValueError for a component that is no bank."""
+    if bank is None:
+        return ConfidenceBank(class_frequency=class_frequency)
+    if not isinstance(bank, ConfidenceBank):
+        raise ValueError(f"bank: a {type(bank).__name__} keeps no confidences; choose confidence_bank")
+    return bank

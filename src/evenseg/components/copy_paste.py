@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evenseg.components.base import Component
-from evenseg.components.confidence_bank import ConfidenceBank
+from evenseg.components.confidence_bank import ConfidenceBank, bank_or_new
 from evenseg.components.requests import LAG, Requests
 from evenseg.functional.class_statistics import sampling_probability
 from evenseg.functional.mixing import class_mask
@@ -60,7 +60,7 @@ class AdaptiveCopyPaste(Component):
         self.power = power
         self.replacement = replacement
         self.paste = PasteSpec(probability, (scale[0], scale[1]))
-        self.bank = bank or ConfidenceBank(class_frequency=data.class_frequency)
+        self.bank = bank_or_new(bank, data.class_frequency)
         self.allowed: Tensor
         self.register_buffer("allowed", _allowed(data.class_names, excluded), persistent=False)
         self.requests = Requests("labeled", data.labeled_batch) if source == "containing" else None

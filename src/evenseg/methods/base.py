@@ -12,6 +12,7 @@ from evenseg.components import base as fold
 from evenseg.components.base import Component, Mixer
 from evenseg.components.requests import Requests
 from evenseg.components.supervised_loss import CrossEntropy, PixelLoss
+from evenseg.errors import InputError
 from evenseg.functional.losses import pixel_cross_entropy
 from evenseg.functional.schedules import sigmoid_ramp
 from evenseg.metrics.pseudo_label_health import health_sums
@@ -122,19 +123,25 @@ class Method(nn.Module):
         """Raises InputError where the method cannot be trained with so many images at a time; called once, before."""
 
     def requests(self) -> dict[str, Requests]:
-        """Images asked for ahead of time, by the list they are of; the trainer hands them to the loader."""
+        """Images asked for ahead of time, by the list they are of; the trainer hands them to the loader.
+
+        Raises InputError where two parts of the method ask for images of one list.
+        """
         found = [part for part in self.modules() if isinstance(part, Requests)]
         by_source: dict[str, Requests] = {each.source: each for each in found}
         if len(by_source) < len(found):
-            raise ValueError("two parts of the method ask for images of the same list; take one of them out")
+            raise InputError("method: two of its parts ask for images of the same list; take one of them out")
         return by_source
 
     def wanted_views(self) -> ViewSpec:
-        """``views``, and what mixer and components want besides."""
+        """``views``, and what mixer and components want besides.
+
+        Raises InputError where two components want second labeled images.
+        """
         partners = any(part.partners for part in self.modules() if isinstance(part, Mixer))
         pastes = [component.paste for component in self._components() if component.paste is not None]
         if len(pastes) > 1:
-            raise ValueError("two components want second labeled images; take one of them out")
+            raise InputError("method: two of its components paste second labeled images; take one of them out")
         return self.views._replace(partners=partners, paste=pastes[0] if pastes else None)
 
     def predictors(self) -> dict[str, nn.Module]:

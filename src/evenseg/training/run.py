@@ -194,8 +194,10 @@ def _check_norm(config: Config, ranks: int, device: str) -> None:
 
 
 def _check_passes(method: Method, config: Config, ranks: int) -> None:
-    """Raises InputError where the network cannot be trained with as few images as it would see at a time."""
+    """Raises InputError where the method cannot be given what it asks for, or so few images at a time."""
     train = config.train
+    method.wanted_views()
+    method.requests()
     # synchronised batch norm sees the images of all ranks
     parts = train.micro_batches * (1 if train.sync_batchnorm else ranks)
     method.student.check_batch(train.labeled_batch // parts)
