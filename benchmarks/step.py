@@ -2,12 +2,13 @@
 
     python benchmarks/step.py --encoder resnet18
     python benchmarks/step.py --encoder resnet50 --repetitions 5
+    python benchmarks/step.py --encoder resnet50 --size 512 --methods ael c3 --repetitions 3
     python benchmarks/step.py --encoder resnet18 --precisions 32 bf16-mixed
 
 A step is everything the trainer does with a loaded batch: bytes to floats, strong views, forward and backward
 passes, losses, the check for non-finite values, the optimiser, the teacher's update. The bare passes are the
-student's forward and backward pass on the labeled and on the strong images, with a loss that costs nothing, and
-the forward pass of the weak images. Both are measured in turns in one process on one thread, in CPU time of the
+student's forward and backward passes and the teacher's forward passes, recorded from a step and made on as many
+images, with a loss that costs nothing. Both are measured in turns in one process on one thread, in CPU time of the
 process; the figure is the ratio of medians.
 """
 
@@ -23,10 +24,11 @@ import torch
 
 from evenseg.config import Config, override_config
 from evenseg.data.allocator import keep_freed_memory
+from evenseg.data.batches import RawBatch
 from evenseg.training.probe import probe_step, random_batch
 from evenseg.training.step import OptimizerStep
 
-METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch", "c3")
+METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch", "ael", "c3")
 CLASSES = 21
 
 
@@ -45,21 +47,39 @@ def config_of(method: str, encoder: str, precision: str, size: int, batch: int) 
     )
 
 
-def bare_passes(step: OptimizerStep, size: int, batch: int, *, unlabeled: bool) -> Callable[[], None]:
-    method = step.method
-    image = torch.rand(batch, 3, size, size).to(memory_format=torch.channels_last)
-    gradient = torch.rand(batch, CLASSES, size, size) / (batch * size * size)
+def passes_of(step: OptimizerStep, raw: RawBatch) -> list[tuple[torch.nn.Module, int, bool]]:
+    """Network, images and whether with gradient, of every pass that a step makes."""
+    found: list[tuple[torch.nn.Module, int, bool]] = []
+    networks = [step.method.student, *([] if step.method.teacher is None else [step.method.teacher.network])]
+    hooks = [
+        network.register_forward_pre_hook(
+            lambda network, inputs: found.append((network, len(inputs[0]), torch.is_grad_enabled()))
+        )
+        for network in networks
+    ]
+    step(0, [raw])
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def bare_passes(step: OptimizerStep, raw: RawBatch, size: int) -> Callable[[], None]:
+    passes = []
+    for network, images, with_gradient in passes_of(step, raw):
+        image = torch.rand(images, 3, size, size).to(memory_format=torch.channels_last)
+        gradient = torch.rand(images, CLASSES, size, size) / (images * size * size)
+        passes.append((network, image, gradient if with_gradient else None))
 
     def run() -> None:
+        outputs = []
         with step.fabric.autocast():
-            outputs = [method.student(image).logits]
-            if unlabeled:
-                with torch.no_grad():
-                    (method.teacher or method.student)(image)
-                outputs.append(method.student(image).logits)
-        for output in outputs:
-            output.backward(gradient.to(output.dtype))
-        for parameter in method.parameters():
+            for network, image, gradient in passes:
+                with torch.set_grad_enabled(gradient is not None):
+                    outputs.append((network(image).logits, gradient))
+        for output, gradient in outputs:
+            if gradient is not None:
+                output.backward(gradient.to(output.dtype))
+        for parameter in step.method.parameters():
             parameter.grad = None
 
     return run
@@ -75,10 +95,8 @@ def measure(method: str, encoder: str, precision: str, size: int, batch: int, re
     """Median CPU seconds of a step and of its bare passes."""
     config = config_of(method, encoder, precision, size, batch)
     step = probe_step(config, CLASSES)
-    views = step.method.wanted_views()
-    unlabeled = views.unlabeled
-    raw = random_batch(config, CLASSES, views)
-    bare = bare_passes(step, size, batch, unlabeled=unlabeled)
+    raw = random_batch(config, CLASSES, step.method.wanted_views())
+    bare = bare_passes(step, raw, size)
     steps, passes = [], []
     for index in range(repetitions + 2):
         seconds, network = cpu_seconds(lambda i=index: step(i, [raw])), cpu_seconds(bare)

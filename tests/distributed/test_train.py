@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from evenseg.data.samplers import Stream
 
@@ -49,6 +50,29 @@ def test_two_processes_train_what_one_does(tmp_path):
     for name in ("per_class_precision", "per_class_recall", "per_class_pixels"):
         for one_rank, two_ranks in zip(left[name].values(), right[name].values(), strict=True):
             assert two_ranks == (one_rank and pytest.approx(one_rank, rel=1e-2, abs=1e-2)), name
+
+
+@pytest.mark.slow
+def test_two_processes_ask_for_the_images_that_one_does(tmp_path):
+    """AEL's partners and sources, long enough that they have been asked for; at a rate that keeps rounding small."""
+    options = ["method=ael", "method.paste_source=containing", "train.steps=36", "optim.lr=1e-6", "train.log_every=12"]
+    options += ["train.labeled_batch=4", "train.unlabeled_batch=4", "train.precision=32", "network.norm=frozen"]
+    options += ["network.encoder=tu-test_efficientnet", "train.checkpoint_every=36", "train.validate_every=36"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train(tmp_path, one, *options) == 0
+    done, _ = torchrun(tmp_path / "logs", "train", config_file(tmp_path), "--output", two, *SMALL, *options)
+    assert done.returncode == 0, done.stderr
+    expected, got = checkpoint(one)["method"], checkpoint(two)["method"]
+    for name, value in expected.items():
+        if "requests" in name or "presence" in name or "observations" in name:
+            assert torch.equal(got[name], value), name
+    assert (expected["mixer.requests.image"] >= 0).any()
+    assert (expected["components.3.requests.image"] >= 0).any()
+    assert expected["mixer.presence"].any()
+    bank = "components.0.value"
+    assert got[bank].tolist() == pytest.approx(expected[bank].tolist(), rel=1e-4)
+    for left, right in zip(losses(one), losses(two), strict=True):
+        assert right == pytest.approx(left, rel=1e-3)
 
 
 @pytest.mark.slow
