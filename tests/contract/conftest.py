@@ -75,7 +75,7 @@ VARIANTS: dict[str, dict] = {
     },
     "mean_teacher with regions and contrast": {
         "name": "mean_teacher",
-        "unsupervised_weight": 10.0,
+        "unsupervised_weight": 1.0,
         "components": [
             {"name": "dynamic_region", "initial": None},
             {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "warmup": True, "sampling": "random"},

@@ -11,23 +11,25 @@ import torch.nn.functional as F
 from evenseg.components.adaptive_cutmix import AdaptiveCutMix
 from evenseg.components.base import Mixer
 from evenseg.components.mixers import CutMix
+from evenseg.functional.losses import weighted_cross_entropy
 
 from ..contract.conftest import CLASSES, make_batch, make_method, make_step
 from .helpers import assert_same_step
 
 
+def mixed(values):
+    """The right half of the neighbour."""
+    result = values.clone()
+    result[..., 24:] = values[[1, 0, 3, 2]][..., 24:]
+    return result
+
+
 class Halves(Mixer):
-    """The right half of the neighbour: a mixture that can be written out."""
+    """A mixture that can be written out."""
 
     def forward(self, image, target, step, pasted=None, index=None):
-        order, half = torch.tensor([1, 0, 3, 2]), image.shape[-1] // 2
-
-        def mix(values):
-            mixed = values.clone()
-            mixed[..., half:] = values[order][..., half:]
-            return mixed
-
-        return mix(image), target._replace(prob=mix(target.prob), weight=mix(target.weight), valid=mix(target.valid))
+        fields = {name: mixed(getattr(target, name)) for name in ("prob", "weight", "valid")}
+        return mixed(image), target._replace(**fields)
 
 
 def made(**options):
@@ -51,11 +53,9 @@ def test_a_step_is_eq_1_3_12_and_13(gamma):
     batch, step = make_batch(method), make_step(3)
     student, teacher = copy.deepcopy(method.student), copy.deepcopy(method.teacher)
     supervised = F.cross_entropy(student(batch.labeled.image).logits, batch.labeled.label, ignore_index=255)
-    order = torch.tensor([1, 0, 3, 2])
-    prob = teacher(batch.unlabeled.weak).logits.softmax(1)
-    image, valid = batch.unlabeled.weak.clone(), batch.unlabeled.valid.clone()
-    for values in (image, prob, valid):
-        values[..., 24:] = values[order][..., 24:]
+    image, valid = mixed(batch.unlabeled.weak), mixed(batch.unlabeled.valid)
+    # probabilities of mixed logits are mixed probabilities: a pixel is of one image
+    prob = mixed(teacher(batch.unlabeled.weak).logits).softmax(1)
     m, yhat = prob.max(1)
     w = m**gamma * (yhat % 2 == 1) * valid
     ce = F.cross_entropy(student(image).logits, yhat, reduction="none")
@@ -72,22 +72,14 @@ def test_sampling_uses_the_student_class_and_the_bank():
     batch = make_batch(method)
     kept = method(batch, make_step(3)).log["weight"]
     with torch.no_grad():
-        image, _ = method.mixer(
-            batch.unlabeled.weak,
-            method.pseudo_target(batch.unlabeled.weak, make_step(3))._replace(valid=batch.unlabeled.valid),
-            None,
-        )
-        label = copy.deepcopy(method.student)(image).logits.argmax(1)
+        label = copy.deepcopy(method.student)(mixed(batch.unlabeled.weak)).logits.argmax(1)
     expected = rates[label]
-    valid = batch.unlabeled.valid.clone()
-    valid[..., 24:] = valid[torch.tensor([1, 0, 3, 2])][..., 24:]
-    share = (expected * valid).mean()
+    share = (expected * mixed(batch.unlabeled.valid)).mean()
     spread = (expected * (1 - expected)).sum().sqrt() / label.numel()
     assert abs(kept - share) <= 4 * spread + 1e-3
 
 
 def test_all_confidences_times_a_constant_change_nothing():
-    batch = make_batch(made())
     losses = []
     for factor in (1.0, 0.3):
         method = made(parts=["DR"])
@@ -96,25 +88,43 @@ def test_all_confidences_times_a_constant_change_nothing():
         dr.refine = lambda t, w, s, f=factor, o=original: o(t, w, s)._replace(weight=f * o(t, w, s).weight)
         losses.append(method(make_batch(method), make_step(0)).losses["unsupervised"].item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert batch.unlabeled is not None
 
 
-def test_an_image_of_which_nothing_is_kept_teaches_nothing():
+def test_without_power_threshold_and_ignored_pixels_it_is_plain_cross_entropy():
+    method = made(parts=["DR"], gamma=0.0)
+    batch, step = make_batch(method), make_step(0)
+    batch.unlabeled.valid[:] = True
+    student, teacher = copy.deepcopy(method.student), copy.deepcopy(method.teacher)
+    image, label = (mixed(values) for values in (batch.unlabeled.weak, teacher(batch.unlabeled.weak).logits.argmax(1)))
+    expected = F.cross_entropy(student(image).logits, label)
+    assert method(batch, step).losses["unsupervised"].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_gradient_is_that_of_eq_12_and_none_reaches_the_confidence():
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(3, CLASSES, 4, 6, generator=g, dtype=torch.float64).float().requires_grad_()
+    label = torch.randint(0, CLASSES, (3, 4, 6), generator=g)
+    confidence = torch.rand(3, 4, 6, generator=g).requires_grad_()
+    keep = torch.rand(3, 4, 6, generator=g) < 0.5
+    keep[1] = False
+    weight = confidence**2 * keep
+    weighted_cross_entropy(z, label, weight, normalize="image").backward()
+    w = weight.detach()
+    share = w / w.sum((1, 2), keepdim=True).clamp(min=1e-9)
+    one_hot = F.one_hot(label, CLASSES).permute(0, 3, 1, 2)
+    torch.testing.assert_close(z.grad, share[:, None] * (z.detach().softmax(1) - one_hot) / 3, atol=1e-7, rtol=1e-4)
+    assert (z.grad[1] == 0).all()  # nothing of this image is kept
+    assert confidence.grad is None
+
+
+def test_nothing_kept_anywhere_is_a_zero_with_a_gradient():
     method = made(parts=["DR"])
     batch = make_batch(method)
-    batch.unlabeled.valid[:2] = False  # the first mixture is of the first two
-    batch.unlabeled.weak.requires_grad_()
+    batch.unlabeled.valid[:] = False
     output = method(batch, make_step(0))
     output.losses["unsupervised"].backward()
-    assert torch.isfinite(output.losses["unsupervised"])
-    method.student.zero_grad()
-    none = made(parts=["DR"])
-    batch = make_batch(none)
-    batch.unlabeled.valid[:] = False
-    output = none(batch, make_step(0))
-    output.losses["unsupervised"].backward()
     assert output.losses["unsupervised"] == 0
-    assert all((p.grad == 0).all() for p in none.student.parameters() if p.grad is not None)
+    assert all((p.grad == 0).all() for p in method.student.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize(
