@@ -62,7 +62,7 @@ class Display:
     def report(self, step: int, losses: dict[str, float], lr: float, speed: float) -> None:
         """One logging point: losses, learning rate, images per second, time left."""
         left = (self._total - step) / max(speed, 1e-9)
-        text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        text = "  ".join(f"{name} {value + 0.0:.3f}" for name, value in losses.items())  # + 0.0: no "-0.000"
         text += f"  lr {lr:.2e}  {speed * self._images:.1f} images/s  {duration(left)} left"
         if self._live:
             self._progress.update(self._task, text=text)

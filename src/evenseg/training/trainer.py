@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -18,16 +18,14 @@ from evenseg.data.loaders import RawBatch, build_loader
 from evenseg.errors import InputError
 from evenseg.functional.distributed import sum_over_ranks
 from evenseg.inference.predict import Protocol
-from evenseg.methods.base import HEALTH, Method
+from evenseg.methods.base import Method
 from evenseg.training import checkpoint
-from evenseg.training.alarms import Alarms
 from evenseg.training.display import Display
 from evenseg.training.faults import Faults
-from evenseg.training.health import health_record
 from evenseg.training.held_out import HeldOut
-from evenseg.training.log import MetricsLog
 from evenseg.training.meter import Meter
 from evenseg.training.pictures import Pictures
+from evenseg.training.recorder import Recorder
 from evenseg.training.signals import StopRequest
 from evenseg.training.step import OptimizerStep
 from evenseg.training.timing import Timing
@@ -109,10 +107,9 @@ class Trainer:
         with ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
             display = stack.enter_context(Display(total, start=self.progress.step, images=images, enabled=first))
-            log = MetricsLog(self.folder, step=self.progress.step, tensorboard=config.tensorboard) if first else None
-            if log is not None:
-                stack.callback(log.close)
-            record = self._watched(log, display) if log is not None else _discard
+            start, board = self.progress.step, config.tensorboard
+            recorder = Recorder(self.folder, self.splits, display, step=start, tensorboard=board, enabled=first)
+            stack.callback(recorder.close)
             if self.progress.step and self.progress.step < total:
                 display.say(f"resuming from step {self.progress.step}")
             for index, micro_batches in self._steps():
@@ -124,12 +121,12 @@ class Trainer:
                 display.advance(done)
                 logging = done % config.log_every == 0 or done == total
                 if logging:
-                    self._report(done, display, record)
+                    self._report(done, display, recorder)
                 stopping = self._stopping(stop, logging)
                 if done % config.validate_every == 0 or done == total:
                     if first:
                         self.pictures.seen(done, self.step.seen)
-                    self._validate(done, display, record)
+                    self._validate(done, display, recorder)
                 saving = stopping or done % config.checkpoint_every == 0 or done == total
                 if logging or saving:
                     self.meter.share()
@@ -171,33 +168,11 @@ class Trainer:
 
     # between steps
 
-    def _report(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
+    def _report(self, done: int, display: Display, recorder: Recorder) -> None:
         means = self.meter.means()
-        health = means.pop(HEALTH, None)
-        names = self.splits.classes.names
-        values = {name: float(value) for name, value in means.items() if not value.ndim}
-        vectors = {name: dict(zip(names, value.tolist(), strict=True)) for name, value in means.items() if value.ndim}
         steps, seconds = display.lap(done)
         self.timing.add(steps, seconds)
-        losses = {k: v for k, v in values.items() if k == "loss" or k.startswith("loss/")}
-        display.report(done, losses, self.step.lr, steps / seconds)
-        per_class = {f"per_class_{name}": figures for name, figures in vectors.items()}
-        record({"step": done, "split": "train", **values, **per_class, "lr": self.step.lr})
-        if health is not None:
-            frequency = torch.from_numpy(self.splits.class_frequency)
-            record({"step": done, "split": "health", **health_record(health, names, frequency)})
-
-    def _watched(self, log: MetricsLog, display: Display) -> Callable[[dict[str, Any]], None]:
-        """Writes records to the log, and the alarms that they give rise to to the log and the display."""
-        alarms = Alarms(self.splits.classes.names, self.splits.class_frequency.tolist(), log.records())
-
-        def record(values: dict[str, Any]) -> None:
-            log.write(values)
-            for alarm in alarms.see(values):
-                log.write(alarm)
-                display.say(f"step {alarm['step']}  alarm: {alarm['text']}")
-
-        return record
+        recorder.training(done, means, lr=self.step.lr, speed=steps / seconds)
 
     def _stopping(self, stop: StopRequest, logging: bool) -> bool:
         """Whether to save and stop now; ranks agree at logging points."""
@@ -208,9 +183,9 @@ class Trainer:
         asked = torch.tensor(float(stop.signal is not None), device=self.fabric.device)
         return bool(sum_over_ranks(asked) > 0)
 
-    def _validate(self, done: int, display: Display, record: Callable[[dict[str, Any]], None]) -> None:
+    def _validate(self, done: int, display: Display, recorder: Recorder) -> None:
         if (held_out := self.held_out.look(done)) is not None:
-            record(held_out)
+            recorder.write(held_out)
         if self.splits.val is None:
             display.pause(done)
             return
@@ -218,7 +193,7 @@ class Trainer:
         scores = validate(self.method, self.splits.val, self.tail, self.protocol, self.fabric)
         for role, score in scores.items():
             display.say(f"step {done}  val {role}: {figures(score)}")
-            record({"step": done, "split": "val", "network": role, **score})
+            recorder.write({"step": done, "split": "val", "network": role, **score})
         headline = list(scores.values())[-1]["miou"]
         if headline is not None and headline > self.progress.best:
             self._progress = self._progress._replace(best=headline, best_step=done)
@@ -266,7 +241,3 @@ class Trainer:
         self.faults.resume(self._progress.skipped, self._progress.unreadable)
         if "meter" in content:  # not in checkpoints of version 0.1.0
             self.meter.load_state_dict(content["meter"], self.fabric.device)
-
-
-def _discard(record: dict[str, Any]) -> None:
-    """Ranks but the first write no log."""
