@@ -78,7 +78,14 @@ VARIANTS: dict[str, dict] = {
         "unsupervised_weight": 1.0,
         "components": [
             {"name": "dynamic_region", "initial": None},
-            {"name": "pixel_contrast", "anchors": 2, "small_groups": "variable", "warmup": True, "sampling": "random"},
+            {
+                "name": "pixel_contrast",
+                "weight": 0.01,
+                "anchors": 2,
+                "small_groups": "variable",
+                "warmup": True,
+                "sampling": "random",
+            },
         ],
     },
     "ael official": {"name": "ael", "preset": "official"},
