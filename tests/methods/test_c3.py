@@ -200,14 +200,3 @@ def test_batches_that_cannot_be_mixed_are_refused(options, message):
         return
     with pytest.raises(InputError, match=message):
         _check_passes(method, config, 1)
-
-
-def test_compiles():
-    torch._dynamo.reset()
-    method, compiled = c3(), c3()
-    compiled.student.compile(backend="aot_eager")
-    batch = make_batch(method)
-    expected, got = method(batch, make_step(2)), compiled(batch, make_step(2))
-    sum(got.losses.values()).backward()
-    for name, value in expected.losses.items():
-        assert got.losses[name].item() == pytest.approx(value.item(), rel=1e-4)
