@@ -100,7 +100,7 @@ def test_nearest_names():
     assert refusal("supervised_loss", "focl", where="method.supervised_loss") == (
         "method.supervised_loss: 'focl' is no supervised loss (did you mean focal?)"
     )
-    assert "there are cutmix, classmix, none, and file.py:Class" in refusal("mixer", "qqq")
+    assert "there are cutmix, classmix, adaptive_cutmix, none, and file.py:Class" in refusal("mixer", "qqq")
 
 
 def test_a_class_of_a_file(parts):
@@ -207,5 +207,5 @@ def test_describe_reads_the_signature_and_the_docstring(parts):
     assert (rows["decay"].values, rows["decay"].default) == ("a number or null", "null")
     assert rows["sizes"].default == "[1, 2]"
     assert rows["deep"].default == "false"
-    assert rows["mixer"].values == "cutmix, classmix, none or file.py:Class"
+    assert rows["mixer"].values == "cutmix, classmix, adaptive_cutmix, none or file.py:Class"
     assert registry.describe("component", f"{parts}:Needy").parameters[0].default == "(required)"
