@@ -5,7 +5,7 @@ import torch
 
 from .conftest import VARIANTS, make_batch, make_method, make_step
 
-FAST = ("ael", "c3")
+FAST = ("ael",)
 
 
 def variants():

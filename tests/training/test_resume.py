@@ -56,6 +56,8 @@ def test_requests_that_are_pending_survive_a_kill(tmp_path):
     options = [
         "method=ael",
         "method.paste_source=containing",
+        "network.architecture=linknet",
+        "network.encoder=tu-test_resnet",
         "train.steps=48",
         "train.checkpoint_every=5",
         "train.log_every=8",
