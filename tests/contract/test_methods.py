@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from evenseg.components.adaptive_equalization import EqualizationSampling
 from evenseg.components.base import Component, Mixer
-from evenseg.methods.base import HEALTH
+from evenseg.methods.examine import HEALTH
 from evenseg.metrics.pseudo_label_health import HealthSums, health_sums
 from evenseg.networks.mode import unchanged
 from evenseg.types import StepOutput

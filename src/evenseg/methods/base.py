@@ -15,7 +15,7 @@ from evenseg.components.supervised_loss import CrossEntropy, PixelLoss
 from evenseg.errors import InputError
 from evenseg.functional.losses import pixel_cross_entropy
 from evenseg.functional.schedules import sigmoid_ramp
-from evenseg.metrics.pseudo_label_health import health_sums
+from evenseg.methods import examine
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.networks.ema import EMATeacher
 from evenseg.types import (
@@ -29,8 +29,6 @@ from evenseg.types import (
     ViewSpec,
     ignore_label,
 )
-
-HEALTH = "pseudo_label_health"  # the name of the sums among the logged values; no scalar
 
 
 class ParamGroup(NamedTuple):
@@ -254,8 +252,8 @@ class Method(nn.Module):
                 if isinstance(part, Component):
                     part.update(views, step)
             log = {name: value.detach() for name, value in log.items()} | self._figures()
-        seen = (seen or _seen(views)) if step.picture else None
-        return StepOutput(losses, log | _health(views) if step.health else log, seen)
+        seen = (seen or examine.seen(views)) if step.picture else None
+        return StepOutput(losses, log | examine.health(views) if step.health else log, seen)
 
     def _components(self) -> Iterable[Component]:
         return (component for component in self.components if isinstance(component, Component))
@@ -267,20 +265,3 @@ class Method(nn.Module):
     def _figures(self) -> dict[str, Tensor]:
         """What they tell the log; a copy, as they go on changing it."""
         return {name: value.detach().clone() for part in self._parts() for name, value in part.figures().items()}
-
-
-def _seen(views: StepViews) -> Seen | None:
-    if views.image is None or views.mixed is None:
-        return None
-    _, label = views.mixed.hard()
-    return Seen(views.image.detach(), label.where(views.mixed.weight > 0, ignore_label(views.mixed.prob.shape[1])))
-
-
-def _health(views: StepViews) -> dict[str, Tensor]:
-    """The sums of the pseudo-labels, as the student is taught them; empty without any."""
-    target = views.target if views.mixed is None else views.mixed
-    if target is None:
-        return {}
-    # the student's view is aligned with what the mixer returned, and with nothing else
-    student = None if views.strong is None or views.mixed is None else views.strong.logits.detach()
-    return {HEALTH: health_sums(target, student, target.truth)}

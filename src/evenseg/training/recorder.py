@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evenseg.data.dataset import DataSplits
-from evenseg.methods.base import HEALTH
+from evenseg.methods.examine import HEALTH
 from evenseg.training.alarms import Alarms
 from evenseg.training.display import Display
 from evenseg.training.health import health_record
