@@ -104,11 +104,13 @@ class Step(NamedTuple):
 
 class NetworkOutput(NamedTuple):
     """logits: (B, C, H, W) at input size. features: ``low``, ``high``, ``decoder`` maps.
-    heads: outputs of the extra heads by name, at input size."""
+    heads: outputs of the extra heads by name, at input size. coarse: logits (B, K, h, w) at the decoder's size, also of
+    the cells that the image was padded with: those of ``class``, and those of the network's branches by name."""
 
     logits: Tensor
     features: dict[str, Tensor] = {}  # noqa: RUF012 - as above
     heads: dict[str, Tensor] = {}  # noqa: RUF012 - as above
+    coarse: dict[str, Tensor] = {}  # noqa: RUF012 - as above
 
 
 class PseudoTarget(NamedTuple):

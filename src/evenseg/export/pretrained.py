@@ -29,7 +29,7 @@ from evenseg.training.folder import write_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WHOLE = Protocol()
-_TRAINING_ONLY = ("auxiliary_head.", "heads.")  # parts of a network that predictions do not depend on
+_TRAINING_ONLY = ("auxiliary_head.", "heads.", "branches.")  # parts of a network that predictions do not depend on
 
 
 class TrainedModel(NamedTuple):

@@ -50,7 +50,7 @@ class Predictor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at input size."""
-        logits: Tensor = self.network(image).logits
+        logits: Tensor = self.network(image, extras=False).logits
         return logits
 
 

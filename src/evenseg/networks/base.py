@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from evenseg.errors import InputError
 from evenseg.networks import weights as weight_files
+from evenseg.networks.branch import Branch, Share, Shared, own_stages
 from evenseg.networks.build import build_parts, resolve_architecture, resolve_encoder, unfit
 from evenseg.networks.heads import FCNHead
 from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm
@@ -89,6 +90,7 @@ class SegmentationNetwork(nn.Module):
         self.auxiliary_head = FCNHead(self.channels["middle"], num_classes) if auxiliary else None
         self.heads = nn.ModuleDict()
         self._head_options: dict[str, tuple[Source, bool]] = {}
+        self.branches = nn.ModuleDict()
         if norm == "group":
             replace_batch_norm(self)
         if weights is None:
@@ -99,14 +101,15 @@ class SegmentationNetwork(nn.Module):
             self.weights_report = weight_files.load(self, weights)
         self.train()
 
-    def forward(self, image: Tensor) -> NetworkOutput:
-        """Images (B, 3, H, W), float in [0, 1], of any size.
+    def forward(self, image: Tensor, *, extras: bool = True) -> NetworkOutput:
+        """Images (B, 3, H, W), float in [0, 1], of any size. extras: False leaves out heads and branches.
 
         Returns:
             logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
             first), ``high`` (its last) and ``decoder`` (what the segmentation head sees), each cut to the
-            cells that cover the image; heads, at input size unless added with ``upsample=False``. Under
-            autocast all are of its dtype.
+            cells that cover the image; heads, at input size unless added with ``upsample=False``; coarse, the
+            logits before they are enlarged, ``class`` and those of the branches. Under autocast all are of its
+            dtype.
         """
         height, width = image.shape[-2:]
         if self.training:
@@ -116,7 +119,8 @@ class SegmentationNetwork(nn.Module):
             # The edge is continued: on CamVid, zeros cost a small network up to 3.5 points of pixel accuracy, this
             # none; reflection did as well, but cannot be wider than the image.
             image = F.pad(image, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
-        maps, decoded, logits = self._run(torch.addcmul(self.shift, image, self.scale))
+        normalised = torch.addcmul(self.shift, image, self.scale)
+        maps, decoded, logits = self._run(normalised)
 
         def resize(prediction: Tensor) -> Tensor:
             if prediction.shape[-2:] != padded:
@@ -128,13 +132,16 @@ class SegmentationNetwork(nn.Module):
             return feature[..., : -(-height * rows // padded[0]), : -(-width * columns // padded[1])]
 
         source = {"low": maps[self._low], "high": maps[-1], "decoder": decoded}
-        heads = {}
-        if self.training and self.auxiliary_head is not None:
-            heads["auxiliary"] = resize(self.auxiliary_head(maps[-2]))
-        for name, head in self.heads.items():
-            on, upsample = self._head_options[name]
-            heads[name] = (resize if upsample else cut)(head(source[on]))
-        return NetworkOutput(resize(logits), {name: cut(feature) for name, feature in source.items()}, heads)
+        heads, coarse = {}, {"class": logits}
+        if extras:
+            if self.training and self.auxiliary_head is not None:
+                heads["auxiliary"] = resize(self.auxiliary_head(maps[-2]))
+            for name, head in self.heads.items():
+                on, upsample = self._head_options[name]
+                heads[name] = (resize if upsample else cut)(head(source[on]))
+            for name, branch in self.branches.items():
+                coarse[name] = branch(Shared(normalised, maps, decoded))
+        return NetworkOutput(resize(logits), {name: cut(feature) for name, feature in source.items()}, heads, coarse)
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """The size that images of this size are padded to."""
@@ -158,6 +165,41 @@ class SegmentationNetwork(nn.Module):
         self._head_options[name] = (on, upsample)
         self.train(self.training)
 
+    def add_branch(self, name: str, num_classes: int, *, share: Share = "low") -> None:
+        """Add a branch whose logits (B, num_classes, h, w), at the decoder's size, appear under ``coarse[name]``.
+
+        Args:
+            name: a new name.
+            num_classes: of its classifier.
+            share: which stages it has in common with this network: ``low``: the encoder up to stride 4; ``none``;
+                ``high``: all but the classifier.
+
+        Raises:
+            InputError: an encoder that cannot be divided.
+        """
+        if name in self.branches or name == "class":
+            raise ValueError(f"the network has a branch {name!r} already")
+        stages = own_stages(self.encoder, share, self._low, self.encoder_name)
+        parts = build_parts(
+            self.architecture,
+            self.encoder_name,
+            num_classes=num_classes,
+            output_stride=self.output_stride,
+            hub_tag=None,
+            aspp_branches=self.aspp_branches,
+        )
+        pairs = [(parts.segmentation_head, self.segmentation_head)]
+        if share != "high":
+            pairs.append((parts.decoder, self.decoder))
+        for new, own in pairs:
+            if self.norm == "group":
+                replace_batch_norm(new)
+            for ours, theirs in zip(new.parameters(), own.parameters(), strict=True):
+                ours.requires_grad_(theirs.requires_grad)  # those that the logits do not depend on, see ``_probe``
+        decoder = None if share == "high" else parts.decoder
+        self.branches[name] = Branch(stages, decoder, parts.segmentation_head, share, self._low)
+        self.train(self.training)
+
     def check_batch(self, size: int) -> None:
         """Raises InputError if the network cannot be trained with ``size`` images at a time.
 
@@ -175,12 +217,14 @@ class SegmentationNetwork(nn.Module):
                 )
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """Trainable parameters of the encoder."""
-        return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        """Trainable parameters of the encoder, and of the stages of it that branches have for themselves."""
+        encoders = [self.encoder, *(branch.encoder for branch in self.branches.values())]
+        return [p for encoder in encoders for p in encoder.parameters() if p.requires_grad]
 
     def head_parameters(self) -> list[nn.Parameter]:
         """All other trainable parameters: decoder and heads."""
-        return [p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("encoder.")]
+        encoder = {id(parameter) for parameter in self.encoder_parameters()}
+        return [parameter for parameter in self.parameters() if parameter.requires_grad and id(parameter) not in encoder]
 
     def train(self, mode: bool = True) -> SegmentationNetwork:
         """As usual, but frozen batch norm stays in eval mode."""
