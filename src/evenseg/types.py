@@ -112,20 +112,27 @@ class NetworkOutput(NamedTuple):
     heads: dict[str, Tensor] = {}  # noqa: RUF012 - as above
     coarse: dict[str, Tensor] = {}  # noqa: RUF012 - as above
 
+    def images(self, chosen: slice) -> NetworkOutput:
+        """What belongs to some images of the batch."""
+        parts = ({name: value[chosen] for name, value in each.items()} for each in self[1:])
+        return NetworkOutput(self.logits[chosen], *parts)
+
 
 class PseudoTarget(NamedTuple):
     """A teacher's opinion.
 
-    prob: (B, C, H, W) float32 without gradient, sums to 1 over C. weight: (B, H, W) float32 >= 0,
-    0 where the pixel teaches nothing. valid: (B, H, W) bool, the pixels inside the images, which
-    means over pixels are taken over; None: all of them. truth: (B, H, W) int64, for the log alone, in
-    steps that examine pseudo-labels and where it is known.
+    prob: (B, C, H, W) float32 without gradient, sums to 1 over C, to less where a component has ruled out classes.
+    weight: (B, H, W) float32 >= 0, 0 where the pixel teaches nothing. valid: (B, H, W) bool, the pixels inside
+    the images, which means over pixels are taken over; None: all of them. truth: (B, H, W) int64, for the log alone, in
+    steps that examine pseudo-labels and where it is known. maps: further (B, H, W) labels by name, which components
+    leave for themselves and mixers mix.
     """
 
     prob: Tensor
     weight: Tensor
     valid: Tensor | None = None
     truth: Tensor | None = None
+    maps: dict[str, Tensor] = {}  # noqa: RUF012 - as above
 
     @classmethod
     def from_logits(cls, logits: Tensor, valid: Tensor) -> PseudoTarget:
@@ -162,7 +169,8 @@ class StepViews(NamedTuple):
     target: the refined pseudo target of the weak view; mixed: the same after the mixer. image: the
     (B, 3, H, W) images that ``strong`` is the output on. log_prob: (B, H, W) float32 without gradient, log
     probability of the label on the labeled images, 0 where it is ignored, if the loss has computed it.
-    labeled_teacher: the teacher's output on the labeled images, where the method asks for it.
+    labeled_teacher: the teacher's output on the labeled images, where the method asks for it. labeled_maps: further
+    (B, H, W) label maps of the labeled images by name.
     """
 
     label: Tensor
@@ -174,6 +182,7 @@ class StepViews(NamedTuple):
     image: Tensor | None = None
     log_prob: Tensor | None = None
     labeled_teacher: NetworkOutput | None = None
+    labeled_maps: dict[str, Tensor] = {}  # noqa: RUF012 - as above
 
     @property
     def ignore_index(self) -> int:
@@ -227,7 +236,7 @@ class DataFacts(NamedTuple):
     class_names: C of them. class_frequency: (C,) int64, labeled pixels of each class. labeled_images,
     unlabeled_images: length of the lists. labeled_batch, unlabeled_batch: images per step over all ranks.
     presence: (C, labeled_images) bool, which labeled image shows which class; None where only the networks of a
-    finished run are wanted.
+    finished run are wanted. subclass_counts: (C,) int64, subclasses of each class, in runs with ``data.subclasses``.
     """
 
     class_names: tuple[str, ...]
@@ -237,3 +246,4 @@ class DataFacts(NamedTuple):
     labeled_batch: int
     unlabeled_batch: int
     presence: Tensor | None = None
+    subclass_counts: Tensor | None = None

@@ -21,6 +21,7 @@ C3 = {
     "anchors": 2,
     "small_groups": "variable",
 }
+COMPONENTS = {"subclass_branch": {"share": "high", "threshold": 0.2}}  # what they need here
 PSEUDO_LABELED = "pseudo_labeled"  # weight and power of the loss on them; no argument of a method
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
@@ -115,9 +116,37 @@ VARIANTS: dict[str, dict] = {
             "name": "mean_teacher",
             "teacher_mode": "eval",
             "teacher_buffers": "ema",
-            "components": [{"name": name}],
+            "components": [{"name": name, **COMPONENTS.get(name, {})}],
         }
         for name in registry.names("component")
+    },
+    "usrn_joint": {"name": "usrn_joint", "share": "none", "threshold": 0.2},
+    "usrn_joint official": {
+        "name": "usrn_joint",
+        "preset": "official",
+        "share": "high",
+        "threshold": 0.25,
+        "weak_pass": "eval",
+        "places": "decoder",
+    },
+    "usrn_joint other readings": {
+        "name": "usrn_joint",
+        "share": "none",
+        "threshold": 0.2,
+        "gate": "mapped",
+        "closed": "drop",
+        "mapping": "soft",
+        "subclass_loss_at": "decoder",
+        "places": "full",
+        "normalize": "kept",
+        "weak_pass": "teacher",
+        "ema_decay": 0.9,
+    },
+    "usrn_joint without subclasses": {"name": "usrn_joint", "subclass_supervision": False, "threshold": 0.2},
+    "cutmix_seg with subclasses": {
+        "name": "cutmix_seg",
+        "weighting": "none",
+        "components": [{"name": "subclass_branch", "share": "none", "threshold": 0.2}],
     },
     "cutmix_seg with adaptive_cutmix": {"name": "cutmix_seg", "mixer": "adaptive_cutmix"},
     "fixmatch official with adaptive_cutmix": {
@@ -144,7 +173,8 @@ def make_method(spec: dict, *, norm: str = "batch", seed: int = 0) -> Method:
 def facts(labeled: int = 6, unlabeled: int = 9, batch: int = 4) -> DataFacts:
     presence = torch.rand(CLASSES, labeled, generator=torch.Generator().manual_seed(0)) < 0.7
     names = tuple("abcdefgh"[:CLASSES])
-    return DataFacts(names, torch.tensor([1000, 500, 100, 20, 5]), labeled, unlabeled, batch, batch, presence)
+    counts = torch.tensor([4, 2, 1, 1, 1])  # subclasses
+    return DataFacts(names, torch.tensor([1000, 500, 100, 20, 5]), labeled, unlabeled, batch, batch, presence, counts)
 
 
 def make_batch(method: Method, *, size: int = 4, seed: int = 0, unlabeled: bool = True) -> Batch:
@@ -153,12 +183,15 @@ def make_batch(method: Method, *, size: int = 4, seed: int = 0, unlabeled: bool 
     label = torch.randint(0, CLASSES, (size, SIZE // 8, SIZE // 8), generator=g)
     label = label.repeat_interleave(8, 1).repeat_interleave(8, 2)
     label[0, :8] = 255
+    maps = {"subclass": subclasses(label)}
     views = method.wanted_views()
     paste = None
     if views.paste is not None:
-        paste = PasteSource(torch.rand(size, 3, SIZE, SIZE, generator=g), label.roll(1, 0).flip(2), torch.arange(size))
-        paste.label[-1] = 255  # nothing to paste
-    labeled = LabeledBatch(image, label, torch.arange(size), paste=paste)
+        second = label.roll(1, 0).flip(2)
+        second[-1] = 255  # nothing to paste
+        image_of_second = torch.rand(size, 3, SIZE, SIZE, generator=g)
+        paste = PasteSource(image_of_second, second, torch.arange(size), {"subclass": subclasses(second)})
+    labeled = LabeledBatch(image, label, torch.arange(size), maps, paste=paste)
     if not (unlabeled and method.views.unlabeled):
         return Batch(labeled, pseudo_labeled=pseudo_labeled(method, labeled, g))
     size *= 2 if views.partners else 1
@@ -167,6 +200,16 @@ def make_batch(method: Method, *, size: int = 4, seed: int = 0, unlabeled: bool 
     valid[1, :, 40:] = False
     strong = tuple((weak + 0.1 * (view + 1)).clamp(max=1) for view in range(method.views.strong))
     return Batch(labeled, UnlabeledBatch(weak, strong, valid, torch.arange(size)))
+
+
+def subclasses(label: torch.Tensor) -> torch.Tensor:
+    """A subclass of its class for every pixel, changing from column to column."""
+    counts = facts().subclass_counts
+    first = counts.cumsum(0) - counts
+    ignored = label == 255
+    label = label.masked_fill(ignored, 0)
+    column = torch.arange(SIZE).expand_as(label)
+    return (first[label] + column % counts[label]).masked_fill(ignored, 255)
 
 
 def pseudo_labeled(method: Method, labeled: LabeledBatch, g: torch.Generator) -> LabeledBatch | None:

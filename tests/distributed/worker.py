@@ -21,8 +21,8 @@ def share(batch: Batch, rank: int, world: int) -> Batch:
     part = slice(rank * size, (rank + 1) * size)
     paste = batch.labeled.paste
     if paste is not None:
-        paste = PasteSource(*(value[part] for value in paste[:3]))
-    labeled = LabeledBatch(*(value[part] for value in batch.labeled[:3]), paste=paste)
+        paste = PasteSource(*(value[part] for value in paste[:3]), _maps(paste.maps, part))
+    labeled = LabeledBatch(*(value[part] for value in batch.labeled[:3]), _maps(batch.labeled.maps, part), paste=paste)
     if batch.unlabeled is None:
         pseudo = batch.pseudo_labeled
         return Batch(labeled, None, pseudo and LabeledBatch(*(value[part] for value in pseudo[:3])))
@@ -30,6 +30,10 @@ def share(batch: Batch, rank: int, world: int) -> Batch:
     # with partners, a rank has those of its own slots
     rows = torch.arange(len(u.weak)).view(-1, GLOBAL_BATCH)[:, part].flatten()
     return Batch(labeled, UnlabeledBatch(u.weak[rows], tuple(s[rows] for s in u.strong), u.valid[rows], u.index[rows]))
+
+
+def _maps(maps: dict[str, torch.Tensor], part: slice) -> dict[str, torch.Tensor]:
+    return {name: value[part] for name, value in maps.items()}
 
 
 def run(variant: str, norm: str, rank: int, world: int) -> dict[str, torch.Tensor]:

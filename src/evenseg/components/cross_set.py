@@ -29,8 +29,9 @@ class Mixture(NamedTuple):
         return value if self.partner is None or self.mask is None else swap(value, self.partner, self.mask)
 
     def output(self, output: NetworkOutput) -> NetworkOutput:
-        """Logits and heads, mixed; features, which nobody may take for those of one image, are left out."""
-        return NetworkOutput(self(output.logits), heads={name: self(value) for name, value in output.heads.items()})
+        """Logits, heads and coarse logits, mixed; features, which nobody may take for one image's, are left out."""
+        heads, coarse = ({name: self(value) for name, value in each.items()} for each in (output.heads, output.coarse))
+        return NetworkOutput(self(output.logits), heads=heads, coarse=coarse)
 
 
 class CrossSetMixer(nn.Module):

@@ -33,7 +33,9 @@ def mix(
 
 def images_of(target: PseudoTarget, chosen: Tensor | slice) -> PseudoTarget:
     """The targets of some images of a batch."""
-    return PseudoTarget(*(None if field is None else field[chosen] for field in target))  # type: ignore[arg-type]
+    maps = {name: value[chosen] for name, value in target.maps.items()}
+    valid, truth = (None if field is None else field[chosen] for field in (target.valid, target.truth))
+    return PseudoTarget(target.prob[chosen], target.weight[chosen], valid, truth, maps)
 
 
 def blend(own: PseudoTarget, other: PseudoTarget, mask: Tensor) -> PseudoTarget:
@@ -48,6 +50,7 @@ def blend(own: PseudoTarget, other: PseudoTarget, mask: Tensor) -> PseudoTarget:
         torch.where(flat, other.weight, own.weight),
         choose(other.valid, own.valid),
         choose(other.truth, own.truth),
+        {name: torch.where(flat, other.maps[name], value) for name, value in own.maps.items() if name in other.maps},
     )
 
 

@@ -87,6 +87,7 @@ class Method(nn.Module):
         self.teacher: EMATeacher | None = None
         self._truth: Tensor | None = None  # of the unlabeled images of the current step, if it is examined
         self._log_prob: Tensor | None = None  # of the labels of the current step, if its loss has found it out
+        self._labeled_maps: dict[str, Tensor] = {}  # of the current step, as the components leave them
         for component in components:
             component.attach(network)
 
@@ -97,8 +98,9 @@ class Method(nn.Module):
             self._truth = batch.unlabeled.maps.get("truth")
         with torch.no_grad():
             batch = fold.prepare(self._components(), batch, step)
+        self._labeled_maps = batch.labeled.maps
         output = self.training_step(batch, step)
-        self._truth = self._log_prob = None
+        self._truth, self._log_prob, self._labeled_maps = None, None, {}
         if batch.pseudo_labeled is None:
             return output
         return output._replace(losses={**output.losses, "pseudo_labeled": self._pseudo_labeled(batch.pseudo_labeled)})
@@ -242,12 +244,14 @@ class Method(nn.Module):
         step: Step,
         *,
         seen: Seen | None = None,
+        examined: StepViews | None = None,
     ) -> StepOutput:
         """Add the components' losses, let them update their statistics, return the step's output.
 
-        ``seen`` is what the student saw, where that is not ``views.image`` with the labels ``views.mixed``.
+        ``seen`` is what the student saw, where that is not ``views.image`` with the labels ``views.mixed``;
+        ``examined`` the views whose pseudo-labels are examined, where those of ``views`` are not of the image's size.
         """
-        views = views._replace(log_prob=self._log_prob)
+        views = views._replace(log_prob=self._log_prob, labeled_maps=self._labeled_maps)
         extra = fold.extra_losses(self._components(), views, step)
         if clash := losses.keys() & extra.keys():
             raise ValueError(f"a component returns a loss named {min(clash)!r}, which the method has already")
@@ -258,7 +262,7 @@ class Method(nn.Module):
                     part.update(views, step)
             log = {name: value.detach() for name, value in log.items()} | self._figures()
         seen = (seen or examine.seen(views)) if step.picture else None
-        return StepOutput(losses, log | examine.health(views) if step.health else log, seen)
+        return StepOutput(losses, log | examine.health(examined or views) if step.health else log, seen)
 
     def _pseudo_labeled(self, batch: LabeledBatch) -> Tensor:
         """The loss on pseudo-labeled images, from a pass of their own: batch statistics are those of this half."""

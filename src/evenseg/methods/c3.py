@@ -204,10 +204,8 @@ class C3SemiSeg(Method):
 
 def _halves(output: NetworkOutput) -> tuple[NetworkOutput, NetworkOutput]:
     """The outputs on the labeled and on the unlabeled images."""
-    logits = output.logits.chunk(2)
-    heads = {name: value.chunk(2) for name, value in output.heads.items()}
-    first, second = (NetworkOutput(logits[i], heads={name: value[i] for name, value in heads.items()}) for i in (0, 1))
-    return first, second
+    half = len(output.logits) // 2
+    return output.images(slice(half)), output.images(slice(half, None))
 
 
 def _seen(image: Tensor, mixture: Mixture, label: Tensor, target: PseudoTarget) -> Seen:

@@ -150,15 +150,6 @@ class FixMatch(Method):
             with torch.no_grad():
                 return with_gradient, self.student(weak)
         both: NetworkOutput = self.student(torch.cat([labeled, weak]))
-        with_gradient = _images(both, slice(len(labeled)))
+        with_gradient = both.images(slice(len(labeled)))
         with torch.no_grad():
-            return with_gradient, _images(both, slice(len(labeled), None))
-
-
-def _images(output: NetworkOutput, chosen: slice) -> NetworkOutput:
-    """The part of an output that belongs to some images of its batch."""
-    return NetworkOutput(
-        output.logits[chosen],
-        {name: feature[chosen] for name, feature in output.features.items()},
-        {name: head[chosen] for name, head in output.heads.items()},
-    )
+            return with_gradient, both.images(slice(len(labeled), None))

@@ -218,13 +218,17 @@ class SegmentationNetwork(nn.Module):
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Trainable parameters of the encoder, and of the stages of it that branches have for themselves."""
-        encoders = [self.encoder, *(branch.encoder for branch in self.branches.values())]
-        return [p for encoder in encoders for p in encoder.parameters() if p.requires_grad]
+        own = [
+            p for branch in self.branches.values() if isinstance(branch, Branch) for p in branch.encoder.parameters()
+        ]
+        return [p for p in [*self.encoder.parameters(), *own] if p.requires_grad]
 
     def head_parameters(self) -> list[nn.Parameter]:
         """All other trainable parameters: decoder and heads."""
         encoder = {id(parameter) for parameter in self.encoder_parameters()}
-        return [parameter for parameter in self.parameters() if parameter.requires_grad and id(parameter) not in encoder]
+        return [
+            parameter for parameter in self.parameters() if parameter.requires_grad and id(parameter) not in encoder
+        ]
 
     def train(self, mode: bool = True) -> SegmentationNetwork:
         """As usual, but frozen batch norm stays in eval mode."""

@@ -21,6 +21,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
         "ael": "evenseg.methods.ael:AEL",
         "c3": "evenseg.methods.c3:C3SemiSeg",
+        "usrn_joint": "evenseg.methods.usrn:USRN",
     },
     "recipe": {
         "self_training": "evenseg.recipes.self_training:SelfTraining",
@@ -34,6 +35,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "adaptive_copy_paste": "evenseg.components.copy_paste:AdaptiveCopyPaste",
         "dynamic_region": "evenseg.components.dynamic_region:DynamicRegion",
         "pixel_contrast": "evenseg.components.pixel_contrast:PixelContrast",
+        "subclass_branch": "evenseg.components.subclass_branch:SubclassBranch",
     },
     "mixer": {
         "cutmix": "evenseg.components.mixers:CutMix",
