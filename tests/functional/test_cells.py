@@ -9,7 +9,9 @@ from evenseg.functional.cells import cell_of_pixel, pixel_of_cell, to_cells, to_
 
 @pytest.mark.parametrize(("cells", "padded"), [(12, 48), (84, 336), (9, 65), (1, 16), (5, 5)])
 def test_nearest_cell_is_the_one_that_weighs_most_in_the_enlargement(cells, padded):
-    weights = F.interpolate(torch.eye(cells)[None], size=padded, mode="linear", align_corners=True)[0]  # (cells, padded)
+    weights = F.interpolate(torch.eye(cells)[None], size=padded, mode="linear", align_corners=True)[
+        0
+    ]  # (cells, padded)
     chosen = cell_of_pixel(padded, cells, padded)
     assert torch.allclose(weights[chosen, torch.arange(padded)], weights.max(0).values, atol=1e-4)
     assert chosen.min() >= 0

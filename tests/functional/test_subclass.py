@@ -79,7 +79,7 @@ def test_grouping_lowers_entropy_by_what_is_within_the_groups():
     assert (of_mapped <= of_sub + 1e-6).all()
     within = torch.zeros_like(of_sub)
     for c in range(4):
-        inner = sub[:, PARENT == c] / mapped[:, c : c + 1]
+        inner = sub[:, c == PARENT] / mapped[:, c : c + 1]
         within += mapped[:, c] * torch.special.entr(inner).sum(1)
     torch.testing.assert_close(of_mapped + within, of_sub)
 
