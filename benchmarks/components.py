@@ -38,17 +38,20 @@ from evenseg.functional.anchors import sample_anchors
 from evenseg.functional.class_statistics import class_confidence, class_presence
 from evenseg.functional.component_box import component_box_from
 from evenseg.functional.contrast import pixel_contrast
+from evenseg.functional.enlarged_loss import enlarged_cross_entropy
 from evenseg.functional.pseudo_label import class_thresholds
 
 IGNORE = 255
 MIN_RATIO = 0.005
 RATIO, ANCHORS = 0.8, 64
+SUBCLASSES = 124
 
 
 class Inputs(NamedTuple):
     """logits: (B, C, H, W) of the student. label: (B, H, W) truth. log_prob: (B, H, W) that of the label, from the
     supervised loss. prediction, confidence: (B, H, W) of the teacher. uniform: (B, C) random numbers. embedding:
-    (2 B, 256, h, w) of labeled and unlabeled images at stride 8, with gradient. noise: (2 B, h * w) random integers."""
+    (2 B, 256, h, w) of labeled and unlabeled images at stride 8, with gradient. noise: (2 B, h * w) random integers.
+    subclass_logits: (B, 124, h, w) at stride 4, with gradient. subclass: (B, H, W) truth."""
 
     logits: Tensor
     label: Tensor
@@ -58,6 +61,8 @@ class Inputs(NamedTuple):
     uniform: Tensor
     embedding: Tensor
     noise: Tensor
+    subclass_logits: Tensor
+    subclass: Tensor
 
 
 class Case(NamedTuple):
@@ -93,9 +98,13 @@ def make_inputs(batch: int, classes: int, size: int, device: str) -> Inputs:
     cells = label[:, ::8, ::8].shape[1:]
     embedding = torch.randn(2 * batch, 256, *cells, generator=generator)
     noise = torch.randint(0, 2**31, (2 * batch, cells.numel()), generator=generator)
-    made = student, label, log_prob, prediction, confidence, uniform, embedding, noise
+    cells = -(-size // 4)
+    subclass_logits = torch.randn(batch, SUBCLASSES, cells, cells, generator=generator)
+    subclass = torch.where(label == IGNORE, IGNORE, label * (SUBCLASSES // classes) + torch.arange(size) // 64 % 3)
+    made = student, label, log_prob, prediction, confidence, uniform, embedding, noise, subclass_logits, subclass
     x = Inputs(*(each.to(device) for each in made))
     x.embedding.requires_grad_()
+    x.subclass_logits.requires_grad_()
     return x
 
 
@@ -218,6 +227,18 @@ def contrast_plain(x: Inputs) -> Tensor:
     return torch.autograd.grad(loss, x.embedding)[0]
 
 
+def subclass_loss(x: Inputs) -> Tensor:
+    """Gradient of the cross-entropy of 124 subclasses at the size of the label, a band of rows at a time."""
+    size = (x.subclass.shape[1], x.subclass.shape[2])
+    loss = enlarged_cross_entropy(x.subclass_logits, x.subclass, size, ignore_index=IGNORE)
+    return torch.autograd.grad(loss, x.subclass_logits)[0]
+
+
+def subclass_loss_plain(x: Inputs) -> Tensor:
+    enlarged = F.interpolate(x.subclass_logits, x.subclass.shape[1:], mode="bilinear", align_corners=True)
+    return torch.autograd.grad(F.cross_entropy(enlarged, x.subclass, ignore_index=IGNORE), x.subclass_logits)[0]
+
+
 CASES = [
     Case(
         "category confidence, log_prob given",
@@ -254,6 +275,13 @@ CASES = [
         contrast,
         contrast_plain,
         lambda x, package, plain: torch.allclose(package, plain, rtol=1e-3, atol=1e-7),
+    ),
+    Case(
+        "subclass loss, 124 at stride 4",
+        ">= 1.6",
+        subclass_loss,
+        subclass_loss_plain,
+        lambda x, package, plain: torch.allclose(package, plain, rtol=1e-3, atol=1e-9),
     ),
 ]
 

@@ -3,6 +3,7 @@
     python benchmarks/step.py --encoder resnet18
     python benchmarks/step.py --encoder resnet50 --repetitions 5
     python benchmarks/step.py --encoder resnet50 --size 512 --methods ael c3 --repetitions 3
+    python benchmarks/step.py --encoder resnet50 --size 720 --methods usrn_joint --repetitions 3
     python benchmarks/step.py --encoder resnet18 --precisions 32 bf16-mixed
 
 A step is everything the trainer does with a loaded batch: bytes to floats, strong views, forward and backward
@@ -81,8 +82,10 @@ def bare_passes(step: OptimizerStep, raw: RawBatch, size: int) -> Callable[[], N
             for index, (network, image, with_gradient) in enumerate(passes):
                 with torch.set_grad_enabled(with_gradient):
                     output = network(image)
-                if with_gradient:  # extra heads are a part of the network
-                    outputs |= {(index, head): o for head, o in enumerate([output.logits, *output.heads.values()])}
+                if with_gradient:  # extra heads and branches are a part of the network
+                    branches = [logits for name, logits in output.coarse.items() if name != "class"]
+                    every = [output.logits, *output.heads.values(), *branches]
+                    outputs |= {(index, head): o for head, o in enumerate(every)}
         torch.autograd.backward(list(outputs.values()), [gradient(*item) for item in outputs.items()])
         for parameter in step.method.parameters():
             parameter.grad = None

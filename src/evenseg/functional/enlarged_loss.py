@@ -77,9 +77,12 @@ def _sum_and_gradient(
         log_prob = F.log_softmax(enlarged, dim=1)
         total += F.nll_loss(log_prob, part, ignore_index=ignore_index, reduction="sum")
         if gradient is not None:
-            slope = F.pad(_slope(log_prob, part, ignore_index), (0, padded[1] - width)).flatten(0, 2).unsqueeze(1)
-            slope = torch.ops.aten.upsample_linear1d_backward(slope, padded[1:], lines.shape, True)
-            gradient[:, :, first:last] += torch.matmul(own.T, slope.view(*cells.shape[:2], bottom - top, -1))
+            # rows first: there are fewer of cells, and the other sum is the dearer one
+            slope = torch.matmul(own.T, _slope(log_prob, part, ignore_index))
+            slope = F.pad(slope, (0, padded[1] - width)).flatten(0, 2).unsqueeze(1)
+            shape = (len(slope), 1, cells.shape[3])
+            slope = torch.ops.aten.upsample_linear1d_backward(slope, padded[1:], shape, True)
+            gradient[:, :, first:last] += slope.view(*cells.shape[:2], last - first, -1)
     return total, None if gradient is None else gradient.to(logits.dtype)
 
 

@@ -15,6 +15,7 @@ from evenseg.training.step import OptimizerStep
 from evenseg.types import DataFacts, ViewSpec
 
 REPETITIONS = 3  # of which the first allocates
+SUBCLASSES = 6  # of each class, for methods that want some
 
 
 class Cost(NamedTuple):
@@ -57,7 +58,8 @@ def random_facts(config: Config, num_classes: int) -> DataFacts:
     frequency = torch.full((num_classes,), 1000, dtype=torch.int64)
     names = tuple(f"class {number}" for number in range(num_classes))
     presence = torch.ones(num_classes, labeled, dtype=torch.bool)
-    return DataFacts(names, frequency, labeled, 2 * unlabeled, labeled, unlabeled, presence)
+    counts = torch.full((num_classes,), SUBCLASSES)
+    return DataFacts(names, frequency, labeled, 2 * unlabeled, labeled, unlabeled, presence, counts)
 
 
 def random_batch(config: Config, num_classes: int, views: ViewSpec) -> RawBatch:
@@ -72,9 +74,15 @@ def random_batch(config: Config, num_classes: int, views: ViewSpec) -> RawBatch:
     blocks = torch.randint(0, num_classes, (labeled, -(-height // 32), -(-width // 32)), generator=generator)
     label = blocks.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :height, :width]
     label = label.to(torch.uint8 if num_classes <= 255 else torch.int32)
-    raw = RawBatch(noise(labeled), label, torch.arange(labeled), {})
+    subclass = label.int() * SUBCLASSES + torch.arange(width, dtype=torch.int32) % SUBCLASSES
+    raw = RawBatch(noise(labeled), label, torch.arange(labeled), {"subclass": subclass})
     if views.paste is not None:
-        raw = raw._replace(paste_image=noise(labeled), paste_label=label.flip(0), paste_index=torch.arange(labeled))
+        raw = raw._replace(
+            paste_image=noise(labeled),
+            paste_label=label.flip(0),
+            paste_index=torch.arange(labeled),
+            paste_maps={"subclass": subclass.flip(0)},
+        )
     if config.data.pseudo_labeled is not None:
         pseudo = train.pseudo_batch // train.micro_batches
         repeated = label[torch.arange(pseudo) % labeled]
