@@ -182,7 +182,10 @@ class PixelContrast(Component):
 
 def _shrink(value: Tensor, feature: Tensor) -> Tensor:
     """(B, K, H, W) at the resolution of a feature, one pixel of each cell; float32."""
-    return F.interpolate(value.float(), size=feature.shape[-2:], mode="nearest")
+    height, width = feature.shape[-2:]
+    # rows first: few pixels scattered over many planes are slow to read
+    rows = F.interpolate(value.float(), size=(height, value.shape[-1]), mode="nearest")
+    return F.interpolate(rows, size=(height, width), mode="nearest")
 
 
 def _confident_label(target: PseudoTarget, feature: Tensor) -> Tensor:

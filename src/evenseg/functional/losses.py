@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evenseg.functional.distributed import global_mean, world_size
+from evenseg.planes import as_planes
 
 PixelNormalizer = Literal["image", "batch", "valid"]
 
@@ -25,7 +26,7 @@ def pixel_cross_entropy(logits: Tensor, label: Tensor, *, ignore_index: int = 25
         logits: (B, C, H, W).
         label: (B, H, W) int64 in 0..C-1 or ``ignore_index``.
     """
-    return F.cross_entropy(_float32(logits), label, ignore_index=ignore_index, reduction="none")
+    return F.cross_entropy(as_planes(logits), label, ignore_index=ignore_index, reduction="none")
 
 
 def cross_entropy(logits: Tensor, label: Tensor, *, ignore_index: int = 255) -> Tensor:
@@ -111,7 +112,7 @@ def soft_cross_entropy(logits: Tensor, prob: Tensor, weight: Tensor, *, normaliz
     Returns:
         Scalar; a connected zero if nothing has weight.
     """
-    pixel = -(prob.detach().float() * F.log_softmax(_float32(logits), dim=1)).sum(dim=1)
+    pixel = -(prob.detach().float() * F.log_softmax(as_planes(logits), dim=1)).sum(dim=1)
     return weighted_mean(pixel, weight, torch.ones_like(weight, dtype=torch.bool), normalize=normalize)
 
 
@@ -136,7 +137,7 @@ def squared_difference(
         Scalar: sum of weighted pixel distances / number of valid pixels.
     """
     # one fused operator forward and one backward
-    distance = F.mse_loss(_float32(logits).softmax(dim=1), prob.detach().float(), reduction="none")
+    distance = F.mse_loss(as_planes(logits).softmax(dim=1), prob.detach().float(), reduction="none")
     pixel = distance.mean(dim=1) if class_reduction == "mean" else distance.sum(dim=1)
     count = torch.full((), weight.numel(), device=weight.device) if valid is None else valid.sum()
     return global_mean((pixel * weight.detach()).sum(), count)
@@ -195,8 +196,3 @@ def ohem_mean(pixel: Tensor, valid: Tensor, *, threshold: float, min_kept: int) 
 def entropy(prob: Tensor, *, dim: int = 1) -> Tensor:
     """Shannon entropy in nats along ``dim``, with 0 log 0 = 0; float32, ``dim`` removed."""
     return torch.special.entr(prob.float()).sum(dim=dim)
-
-
-def _float32(logits: Tensor) -> Tensor:
-    """Logits in float32, with the classes as planes: softmax over channels_last logits is slower on a CPU."""
-    return logits.to(torch.float32, memory_format=torch.contiguous_format)
