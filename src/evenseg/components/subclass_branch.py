@@ -18,6 +18,7 @@ from evenseg.functional.schedules import sigmoid_ramp
 from evenseg.functional.subclass import Closed, Gate, Mapping, Verdict, parent_classes, regularise, verdict
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.networks.branch import Share
+from evenseg.planes import as_planes
 from evenseg.types import (
     Batch,
     Count,
@@ -122,7 +123,7 @@ class SubclassBranch(Component):
 
     def refine(self, target: PseudoTarget, weak: NetworkOutput, step: Step) -> PseudoTarget:
         """Regularises the class probabilities, and notes the subclasses that are sure enough (Eq. 3-7)."""
-        prob, subclass_prob = (_planes(weak.coarse[name]).softmax(dim=1) for name in ("class", BRANCH))
+        prob, subclass_prob = (as_planes(weak.coarse[name].detach()).softmax(dim=1) for name in ("class", BRANCH))
         found = verdict(prob, subclass_prob, self.parent, mapping=self.mapping, gate=self.gate)
         if step.health:
             self._figures = _figures(prob, found)
@@ -172,11 +173,6 @@ class SubclassBranch(Component):
             valid = torch.ones_like(mixed.weight, dtype=torch.bool) if mixed.valid is None else mixed.valid
             counted = to_cells(valid, cells, padded, outside=False)
         return global_mean(pixel.sum(), counted.sum())
-
-
-def _planes(logits: Tensor) -> Tensor:
-    """float32, with the classes as planes: softmax over channels_last logits is slower on a CPU."""
-    return logits.detach().to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def _figures(prob: Tensor, found: Verdict) -> dict[str, Tensor]:

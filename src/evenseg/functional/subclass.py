@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from evenseg.planes import largest_plane
+
 Mapping = Literal["hard", "soft", "sum_argmax"]
 Gate = Literal["normalised", "mapped", "raw", "always", "never"]
 Closed = Literal["fallback", "drop"]
@@ -119,13 +121,13 @@ def verdict(
             largest M(p*).
         gate: the mode of ``entropy_gate``.
     """
-    confidence, subclass = subclass_prob.max(dim=1)
+    confidence, subclass = largest_plane(subclass_prob)
     factor = None
     if mapping == "hard":
         label = parent[subclass]
     else:
         mapped = class_prob(subclass_prob, parent, prob.shape[1])
-        label = mapped.max(dim=1).indices
+        label = largest_plane(mapped)[1]
         factor = mapped if mapping == "soft" else None
     return Verdict(subclass, confidence, label, factor, entropy_gate(prob, subclass_prob, parent, mode=gate))
 
