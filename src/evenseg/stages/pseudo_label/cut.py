@@ -19,7 +19,7 @@ from evenseg.functional.distributed import gather_over_ranks, sum_over_ranks
 from evenseg.functional.pixel_keys import KEY_BITS, pixel_keys
 from evenseg.stages.pseudo_label.shards import Predicted
 
-COUNTERS = 1 << 20  # of keys, 8 bytes each, over all classes
+COUNTERS = 1 << 19  # of keys, 8 bytes each, over all classes
 SORTED = 1 << 18  # keys that are sorted in memory, 24 bytes each
 WHOLE = (1 << KEY_BITS) - 1  # the largest key
 
