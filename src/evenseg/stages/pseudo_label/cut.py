@@ -20,7 +20,7 @@ from evenseg.functional.pixel_keys import KEY_BITS, pixel_keys
 from evenseg.stages.pseudo_label.shards import Predicted
 
 COUNTERS = 1 << 19  # of keys, 8 bytes each, over all classes
-SORTED = 1 << 18  # keys that are sorted in memory, 24 bytes each
+SORTED = 1 << 18  # keys that are sorted in memory, 32 bytes each
 WHOLE = (1 << KEY_BITS) - 1  # the largest key
 
 

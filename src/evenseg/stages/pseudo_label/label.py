@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from evenseg.data.classes import Classes
+from evenseg.errors import InputError
 from evenseg.functional.confidence_codes import decode_confidence
 from evenseg.functional.distributed import sum_over_ranks
 from evenseg.metrics.distribution_report import DistributionReport
@@ -60,7 +62,14 @@ class Labeling(NamedTuple):
         return Shards(self.output / "predictions", len(self.images.names), self.classes.num_classes)
 
     def predict(self, logits: Logits, calibrate: Calibrate | None) -> Tensor:
-        """Stores what is missing; (C, CODES) int64 histogram of all predictions."""
+        """Stores what is missing; (C, CODES) int64 histogram of all predictions.
+
+        Raises:
+            InputError: an image is there twice, whose pixels would count twice; or see ``predict_shards``.
+        """
+        names = self.images.names
+        if twice := next((name for name, times in Counter(names).items() if times > 1), None):
+            raise InputError(f"{twice}: is among the images twice; leave one of the two out")
         progress = None if self.progress is None else _titled(self.progress, "predict")
         rank, world_size, barrier = self.ranks
         if rank == 0:
@@ -69,7 +78,7 @@ class Labeling(NamedTuple):
         barrier()
         predict_shards(
             self.shards,
-            self.images.names,
+            names,
             logits,
             calibrate=calibrate,
             rank=rank,
