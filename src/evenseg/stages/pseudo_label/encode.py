@@ -38,7 +38,7 @@ def encode(
         InputError: the logits are not finite.
     """
     height, width = size
-    label = torch.empty(size, dtype=torch.int64)
+    label = np.empty(size, dtype=np.uint8 if len(logits) <= 255 else np.uint16)
     code = torch.empty(size, dtype=torch.int16)
     rows = max(VALUES_AT_ONCE // (len(logits) * width), 1)
     for top in range(0, height, rows):
@@ -46,7 +46,8 @@ def encode(
         band = _enlarged_rows(logits, size, top, bottom)
         if calibrate is not None:
             band = calibrate(band[None])[0]
-        largest, label[top:bottom] = band.max(dim=0)
+        largest, index = band.max(dim=0)
+        label[top:bottom] = index.cpu().numpy()
         # the softmax of the largest: 1 / sum of exp(z - largest)
         code[top:bottom] = confidence_codes((band - largest).exp_().sum(dim=0).reciprocal_())
     codes = code.numpy().view(np.uint16)
@@ -55,7 +56,7 @@ def encode(
             f"{name}: the network's output is not finite there; train again, or use another --checkpoint or "
             "train.precision=32"
         )
-    return label.numpy().astype(np.uint8 if len(logits) <= 255 else np.uint16), codes
+    return label, codes
 
 
 def _enlarged_rows(logits: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
