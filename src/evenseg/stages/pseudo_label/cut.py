@@ -155,9 +155,7 @@ def _sort_keys(
     return cut._replace(key=values[0], image=values[1], place=values[2])
 
 
-def _keys_between(
-    cut: Cut, image: Image, seed: int, low: Tensor, bits: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _keys_between(cut: Cut, image: Image, seed: int, low: Tensor, bits: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Keys, classes and places of the pixels that are drawn from, with keys in the interval of their class."""
     for key, label, place in cut.candidates(image, seed):
         inside = ((key ^ low[label]) >> bits) == 0  # low is a multiple of 2^bits
