@@ -52,6 +52,7 @@ class _Labels:
             calibration=self.calibration,
             distribution=self.distribution,
             alignment=self.alignment,
+            portable=True,
         )
 
 

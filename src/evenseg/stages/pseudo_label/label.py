@@ -88,7 +88,9 @@ class Labeling(NamedTuple):
         barrier()
         return sum_over_ranks(self.shards.histogram(range(rank, len(self.shards), world_size)))
 
-    def select(self, histogram: Tensor, rule: Rule, prior: Tensor, *, name: str, seed: int) -> Selected:
+    def select(
+        self, histogram: Tensor, rule: Rule, prior: Tensor, *, name: str, seed: int, portable: bool = False
+    ) -> Selected:
         """Chooses pseudo-labels by a rule and writes them, or goes on writing, or reads what was written.
 
         Args:
@@ -97,6 +99,7 @@ class Labeling(NamedTuple):
             prior: (C,) labeled pixels, or the shares that are wanted.
             name: of the folder.
             seed: of what is drawn.
+            portable: see ``write_list``.
 
         Raises:
             InputError: the folder holds labels of another choice.
@@ -139,7 +142,7 @@ class Labeling(NamedTuple):
                 truth=counts.truth if known else None,
             )
             if rank == 0:
-                write_list(folder, self.images, set(faults))
+                write_list(folder, self.images, set(faults), portable=portable)
                 write_text(folder / "report.md", report.as_table(self.classes.names) + "\n")
                 write_json(report_file, report.as_dict(self.classes.names))
                 shutil.rmtree(folder / PARTS, ignore_errors=True)

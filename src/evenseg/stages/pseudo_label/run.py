@@ -53,7 +53,7 @@ class Options(NamedTuple):
     distribution: what the pseudo-labels are to be distributed like: the labeled pixels, an estimate for the unlabeled
     images (black-box shift estimation, from held-out labeled images), or shares by class name. alignment: of the
     predictions with that distribution before labels are read off them, to this power (CReST+); None: they stay as they
-    are. truth: folder of label maps to judge the pseudo-labels by.
+    are. truth: folder of label maps to judge the pseudo-labels by. portable: the list names labels relative to itself.
     """
 
     rule: Rule = Rule()
@@ -64,6 +64,7 @@ class Options(NamedTuple):
     distribution: Distribution | dict[str, float] = "labeled"
     alignment: float | None = None
     truth: Path | None = None
+    portable: bool = False
 
     @property
     def folder(self) -> str:
@@ -167,7 +168,9 @@ class _Work(NamedTuple):
             calibrate = align(labeling, logits, calibrate, self._known_prior, power=options.alignment)
         histogram = labeling.predict(logits, calibrate)
         prior = self._known_prior if options.distribution != "estimated" else self._estimate(histogram.sum(dim=1), say)
-        return labeling.select(histogram, options.rule, prior, name=options.folder, seed=options.seed)
+        return labeling.select(
+            histogram, options.rule, prior, name=options.folder, seed=options.seed, portable=options.portable
+        )
 
     @property
     def _classes(self) -> int:
