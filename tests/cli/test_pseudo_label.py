@@ -167,6 +167,7 @@ def test_another_list_or_network_is_noticed(
 def test_two_processes_write_what_one_does(trained: tuple[Folder, Path], cli: Cli, tmp_path: Path) -> None:
     folder, run = trained
     command = ("pseudo-label", run, "--images", folder.root / "images", "--calibration", "histogram_binning")
+    command = (*command, "--alignment", "0.5")
     assert cli(*command, "--output", tmp_path / "one").code == 0
     ended = ranks(*command, "--output", tmp_path / "two")
     assert [each.code for each in ended] == [0, 0], ended
