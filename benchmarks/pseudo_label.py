@@ -113,14 +113,19 @@ def _logits(size: tuple[int, int], num_classes: int) -> Logits:
 
 
 def _reset_peak() -> float:
-    """Resident memory now, in MB, which is the peak from here on."""
+    """Resident memory of one's own now, in MB; its peak is taken from here on."""
     Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
+    return _memory("RssAnon")
 
 
 def _peak() -> float:
+    """In MB, without the pages of libraries, which come and go as the machine likes."""
+    return _memory("VmHWM") - _memory("RssFile")
+
+
+def _memory(key: str) -> float:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) * 1024 / 1e6
 
 
 def _size(folder: Path) -> int:
