@@ -98,6 +98,26 @@ def test_own_images_other_images_and_probabilities(
     assert (labels_of(third / "cbst-1")["c"] == whole).mean() > 0.99  # probabilities are stored as float16
 
 
+def test_aligned_predictions(trained: tuple[Folder, Path], cli: Cli, refused: Refused, tmp_path: Path) -> None:
+    folder, run = trained
+    command = ("pseudo-label", run, "--images", folder.root / "images", "--rule", "crest", "--ratio", "1")
+    plain, aligned = tmp_path / "plain", tmp_path / "aligned"
+    assert cli(*command, "--output", plain).code == 0
+    assert cli(*command, "--output", aligned, "--alignment", "1").code == 0
+    assert (aligned / "mean_prediction" / "000000.json").is_file()
+    stored = [json.loads((each / "manifest.json").read_text())["alignment"] for each in (plain, aligned)]
+    frequency = json.loads((run / "classes.json").read_text())["class_frequency"]
+    assert stored == [None, {"power": 1.0, "prior": frequency}]
+    assert "another alignment" in refused(*command, "--output", aligned)
+    assert "another alignment" in refused(*command, "--output", aligned, "--alignment", "0.5")
+    assert "another alignment" in refused(
+        *command, "--output", aligned, "--alignment", "1", "--distribution", "road=1,car=1"
+    )
+    assert "alignment: an estimate of the distribution" in refused(
+        *command, "--output", tmp_path / "out", "--alignment", "1", "--distribution", "estimated"
+    )
+
+
 def test_what_is_wrong_is_one_line(trained: tuple[Folder, Path], refused: Refused, tmp_path: Path) -> None:
     folder, run = trained
     out, bare = tmp_path / "out", tmp_path / "bare"
@@ -147,6 +167,7 @@ def test_another_list_or_network_is_noticed(
 def test_two_processes_write_what_one_does(trained: tuple[Folder, Path], cli: Cli, tmp_path: Path) -> None:
     folder, run = trained
     command = ("pseudo-label", run, "--images", folder.root / "images", "--calibration", "histogram_binning")
+    command = (*command, "--alignment", "0.5")
     assert cli(*command, "--output", tmp_path / "one").code == 0
     ended = ranks(*command, "--output", tmp_path / "two")
     assert [each.code for each in ended] == [0, 0], ended

@@ -63,6 +63,18 @@ def test_without_a_label_the_loss_is_a_connected_zero(power, supervised_loss):
     assert torch.equal(output.logits.grad, torch.zeros_like(output.logits))
 
 
+def test_where_nothing_is_pseudo_labeled_training_is_supervised():
+    """DARS with a labeling ratio of 0."""
+    batch = make_batch(make_method({"name": "supervised"}))
+    nothing = batch.labeled._replace(label=torch.full_like(batch.labeled.label, 255), paste=None)
+    gradients = []
+    for each in (batch, batch._replace(pseudo_labeled=nothing)):
+        method = make_method({"name": "supervised"})
+        sum(method(each, make_step(0)).losses.values()).backward()
+        gradients.append([parameter.grad for parameter in method.student.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
 @pytest.mark.parametrize("name", ["supervised", "fixmatch", "ael"])
 def test_any_method_adds_it_and_is_else_the_same(name):
     method, other = make_method({"name": name}), make_method({"name": name})

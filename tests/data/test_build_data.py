@@ -331,6 +331,25 @@ def test_pseudo_labeled_images(root: Path, ignore_index: int | None) -> None:
     assert splits.lists["unlabeled"] == without.lists["unlabeled"]
 
 
+def test_pseudo_labels_beside_their_list(root: Path, tmp_path: Path) -> None:
+    """And not below the root, where a file of that name lies too; those that are nowhere are named."""
+    below = build(root, **SPLITS, pseudo_labeled=write_pseudo_labels(root, 4, 5)).pseudo_labeled
+    folder = tmp_path / "run" / "labels"
+    for index in (4, 5):
+        save(folder / f"pseudo/{index}.png", np.full((12, 16), 2, np.uint8))
+    listed = write_list(folder, "list.txt", (root / "pseudo.txt").read_text().splitlines())
+    splits = build(root, **SPLITS, pseudo_labeled=str(folder / listed))
+    assert below is not None
+    assert splits.pseudo_labeled is not None
+    assert set(np.unique(splits.pseudo_labeled.label(0)).tolist()) == {2}
+    assert 2 not in np.unique(below.label(0))
+    assert splits.lists["pseudo_labeled"] == (root / "pseudo.txt").read_text().splitlines()
+    for place in (folder, root):
+        (place / "pseudo" / "5.png").unlink()
+    with pytest.raises(InputError, match=r"pseudo/5\.png"):
+        build(root, **SPLITS, pseudo_labeled=str(folder / listed))
+
+
 @pytest.mark.parametrize(("shape", "resize"), [((12, 16), (6, 8)), ((6, 8), (6, 8)), ((6, 8), 6)])
 def test_a_pseudo_label_may_have_the_size_after_resizing(
     root: Path, shape: tuple[int, int], resize: int | tuple[int, int]

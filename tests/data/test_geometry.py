@@ -203,3 +203,30 @@ def test_sources_may_be_read_only_and_stay_as_they_are() -> None:
             weak_view(image, {"l": label}, rng(), WeakSpec((16, 16), (scale,), flip, 10.0, 0.5))
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(label, before[1])
+
+
+def test_a_blurred_view_shows_the_same_and_leaves_the_maps_alone() -> None:
+    image, where = picture(30, 40), numbers(30, 40)
+    spec = WeakSpec((12, 15), (0.5, 2.0), 0.5, 20.0, 0.5)
+    blurred = 0
+    for seed in range(200):
+        plain = weak_view(image, {"w": where}, rng(seed), spec)
+        view = weak_view(image, {"w": where}, rng(seed), spec._replace(blur=0.5))
+        np.testing.assert_array_equal(view.maps["w"], plain.maps["w"])
+        np.testing.assert_array_equal(view.valid, plain.valid)
+        if np.array_equal(view.image, plain.image):
+            continue
+        blurred += 1
+        kernel = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
+        padded = np.pad(plain.image.astype(float), ((2, 2), (2, 2), (0, 0)), mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(0, 1))
+        assert abs((windows * kernel).sum(axis=(3, 4)) - view.image).max() <= 0.5 + 1e-9
+    assert 70 < blurred < 130
+
+
+def test_the_image_itself_is_never_blurred() -> None:
+    image = picture(20, 20)
+    before = image.copy()
+    for seed in range(5):
+        weak_view(image, {}, rng(seed), WeakSpec((20, 20), blur=1.0))
+    np.testing.assert_array_equal(image, before)

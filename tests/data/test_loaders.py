@@ -33,7 +33,13 @@ def load(
 ) -> Loaded:
     """All batches of six steps, or what ``options`` ask for."""
     config = DataConfig.model_validate(
-        {"crop": (24, 32), "workers": workers, "rotation": 20.0, "max_unreadable": options.pop("max_unreadable", 0)}
+        {
+            "crop": (24, 32),
+            "workers": workers,
+            "rotation": 20.0,
+            "blur": 0.5,
+            "max_unreadable": options.pop("max_unreadable", 0),
+        }
     )
     options = {"views": ViewSpec(1), "last_step": 6, **SIZES, **options}
     loader = build_loader(splits(labeled, unlabeled, pseudo_labeled), config, seed=seed, **options)
@@ -273,7 +279,7 @@ def test_global_random_states_are_not_touched(pictures: tuple[Pictures, Pictures
 
 def test_workers_are_deaf_to_signals_for_the_trainer(pictures: tuple[Pictures, Pictures]) -> None:
     expected = load(*pictures, last_step=40)
-    config = DataConfig(crop=(24, 32), workers=2, rotation=20.0)
+    config = DataConfig(crop=(24, 32), workers=2, rotation=20.0, blur=0.5)
     loader = build_loader(splits(*pictures), config, seed=2, views=ViewSpec(1), last_step=40, **SIZES)
     loaded = [next(loader), next(loader), next(loader)]  # each worker is up
     for worker in multiprocessing.active_children():

@@ -58,7 +58,8 @@ def test_what_is_no_confidence_has_no_code() -> None:
 def test_thresholds_are_entries_of_the_sorted_confidences(kind: str) -> None:
     confidence, label = made(kind)
     code = confidence_codes(confidence)
-    for quota in ([1, 1, 1, 1, 1], [0, 5, 700, 3, 99999], [400, 0, 0, 0, 800], [9999] * 5):
+    predicted = torch.bincount(label, minlength=5).tolist()
+    for quota in ([1, 1, 1, 1, 1], [0, 5, 700, 3, 99999], [400, 0, 0, 0, 800], [9999] * 5, predicted):
         found = code_thresholds(code_histogram(code, label, 5), torch.tensor(quota))
         for index, wanted in enumerate(quota):
             values = np.sort(confidence[label == index].numpy().astype(np.float16))[::-1]

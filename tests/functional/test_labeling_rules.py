@@ -7,6 +7,7 @@ import torch
 
 from evenseg.functional.labeling_rules import (
     CODES,
+    alignment_bias,
     cbst_quota,
     crest_quota,
     st_fixed,
@@ -87,6 +88,28 @@ def test_crest_keeps_more_of_the_rarer():
     half = crest_quota(histogram, frequency, ratio=0.5, alpha=1.0)
     assert half.tolist() == [500000, 3125, 62500, 0]
     assert crest_quota(histogram, frequency, ratio=0.3, alpha=0.0).tolist() == [300000, 300000, 300000, 0]
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_aligned_predictions_by_hand(power):
+    """p * prior^power / mean, renormalised, with the shares of prior^power."""
+    prob = torch.rand(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    prob /= prob.sum(dim=1, keepdim=True)
+    prior, mean = torch.tensor([70, 20, 10]), prob.mean(dim=0)
+    aligned = (prob.log() + alignment_bias(prior, mean, power=power)).softmax(dim=1)
+    target = [(share / 100) ** power for share in (70, 20, 10)]
+    for row in range(5):
+        raw = [float(prob[row, c]) * target[c] / sum(target) / float(mean[c]) for c in range(3)]
+        assert aligned[row].tolist() == pytest.approx([each / sum(raw) for each in raw], rel=1e-4)
+
+
+def test_alignment_with_a_class_that_is_missing():
+    """In the labels it gets next to nothing, whatever the power; in the predictions it stays finite."""
+    for power in (0.0, 1.0):
+        bias = alignment_bias(torch.tensor([3, 1, 0]), torch.tensor([0.5, 0.0, 0.5]), power=power)
+        assert bias.isfinite().all()
+        assert bias.argmax() == 1
+        assert bias[2] < -13
 
 
 def test_crest_of_equally_frequent_classes_keeps_equally():

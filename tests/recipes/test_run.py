@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..training.helpers import assert_equal, checkpoint, start, train
+from ..training.helpers import assert_equal, checkpoint, follow_to, start, train
 
 TINY = [
     "method=dars",
@@ -81,6 +81,24 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path, whole, cap
         assert state(stages / name) == before[name]
     assert_equal(checkpoint(tmp_path / "run"), checkpoint(whole))
     assert (tmp_path / "run" / "result.json").read_text() == (whole / "result.json").read_text()
+
+
+def test_killed_in_the_midst_of_a_round_and_moved_it_goes_on(tmp_path, whole):
+    process = start(tmp_path, tmp_path / "run", *TINY)
+    follow_to(process, 5)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    begun = tmp_path / "run" / "stages" / "round_1"
+    assert (begun / "config.yaml").is_file()
+    assert not (begun / "result.json").exists()
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "run").rename(tmp_path / "elsewhere" / "moved")
+    assert train(tmp_path, moved, *TINY) == 0
+    assert_equal(checkpoint(moved), checkpoint(whole))
+    lists = [(each / "lists" / "pseudo_labeled.txt").read_text() for each in (moved, whole)]
+    assert lists[0] == lists[1]
+    assert str(tmp_path) not in lists[0]
+    assert str(moved) in (moved / "stages" / "round_1" / "config.yaml").read_text()
 
 
 def test_a_later_stage_may_change_and_no_earlier_one(tmp_path, capsys):

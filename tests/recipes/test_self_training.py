@@ -77,6 +77,17 @@ def test_the_last_of_several_rounds_sees_a_wider_range_of_scales(config):
     assert rounds(config("stages.round_2.data.scale=[1, 2]"))["round_2"].data.scale == (1, 2)
 
 
+def test_every_round_has_its_alignment(config):
+    """CReST+: the power decreases from round to round."""
+    assert [each.options.alignment for each in labels(config()).values()] == [None, None]
+    crest = labels(
+        config("method=supervised", "recipe=self_training", "recipe.rule=crest", "recipe.alignments=[1,0.5]")
+    )
+    assert [each.options.alignment for each in crest.values()] == [1.0, 0.5]
+    own = config("method.alignments=[1,0.5]", "stages.label_2.alignment=0")
+    assert [each.options.alignment for each in labels(own).values()] == [1.0, 0.0]
+
+
 def test_settings_of_a_stage_are_those_of_no_other(config):
     changed = config("stages.label_2={ratio: 0.4, evaluate.flip: true}", "stages.round_0.train.labeled_batch=16")
     first, second = labels(changed).values()
@@ -91,6 +102,11 @@ def test_settings_of_a_stage_are_those_of_no_other(config):
         ("method.ratoi=1", r"recipe\.ratoi is no argument of SelfTraining"),
         ("method.ratios=[1.5]", r"recipe\.ratios must be a list \(a number from 0 to 1 each\)"),
         ("method.ratios=[]", "recipe: ratios: give one for each round"),
+        ("method.alignments=[1]", "recipe: alignments: give one for each of the ratios"),
+        (
+            "stages.label_1.alignment=1 stages.label_1.distribution=estimated",
+            r"stages\.label_1: alignment needs the labeled",
+        ),
         ("method.widen=[1, 0.5]", "recipe: widen: .*choose less than 1"),
         ("data.scale=[1, 2, 3]", r"data\.scale: a list to choose from cannot be widened"),
         ("data.pseudo_labeled=a.txt", r"data\.pseudo_labeled: this recipe makes pseudo-labels itself"),

@@ -33,7 +33,8 @@ def images(count: int, *, truth: bool = False) -> Images:
 
 
 class FakeNetwork:
-    """Logits of image n by a generator seeded with n. kind: ``random``, ``equal`` confidences, or ``sure`` (many 1.0).
+    """Logits of image n by a generator seeded with n. kind: ``random``, ``equal`` confidences, ``sure`` (many 1.0), or
+    ``certain`` (all 1.0).
 
     Class 2 is never predicted. broken: images that cannot be read.
     """
@@ -57,6 +58,8 @@ class FakeNetwork:
             logits = torch.where(logits == logits.max(dim=0).values, 3.0, 0.0)
         if self.kind == "sure":
             logits *= 8
+        if self.kind == "certain":
+            logits = torch.where(logits == logits.max(dim=0).values, 50.0, 0.0)
         return logits, size
 
 

@@ -53,6 +53,17 @@ def test_a_temperature_changes_confidence_alone() -> None:
     assert (warm[1] != expected).mean() < 0.01
 
 
+def test_the_warmer_the_fewer_are_certain() -> None:
+    logits = 12 * torch.randn(4, 20, 20, generator=torch.Generator().manual_seed(2))
+    found = [encode(logits, (20, 20), "a", Temperature(value)) for value in (0.5, 1.0, 1.5, 3.0, 10.0)]
+    certain = [int((code == CODES - 1).sum()) for _, code in found]
+    assert certain == sorted(certain, reverse=True)
+    assert certain[0] > certain[-1]
+    plain = encode(logits, (20, 20), "a")
+    assert all(np.array_equal(label, plain[0]) for label, _ in found)
+    assert np.array_equal(found[1][1], plain[1])
+
+
 def test_more_than_255_classes_take_16_bits() -> None:
     logits = torch.zeros(300, 2, 2)
     logits[299] = 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from evenseg.errors import InputError
+from evenseg.stages.pseudo_label import shards
 from evenseg.stages.pseudo_label.rules import Rule
 from evenseg.stages.pseudo_label.shards import IMAGES, Shards
 from tests.stages.fakes import FakeNetwork, label_all
@@ -52,10 +54,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return content(folder)
 
 
-@pytest.mark.parametrize("renames", [0, 1, 3, 4, 5, 9, 30, 60, 61, 62, 63])
+@pytest.mark.parametrize(
+    "between", [(0, 0), (1, 3), (4, 4), (5, 5), (6, 20), (21, 40), (41, 60), (61, 61), (62, 62), (63, 63)]
+)
 def test_killed_at_any_moment_it_ends_with_the_same_files(
-    renames: int, whole: dict[str, bytes], tmp_path: Path
+    between: tuple[int, int], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
+    renames = random.randint(*between)
     process = multiprocessing.get_context("fork").Process(target=label_and_die, args=(tmp_path, renames))
     process.start()
     process.join()
@@ -125,6 +130,16 @@ def test_the_same_with_two_processes(whole: dict[str, bytes], tmp_path: Path) ->
         process.join()
     assert [process.exitcode for process in started] == [0, 0]
     assert content(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("images", [1, 7, 100])
+def test_the_same_labels_whatever_a_shard_holds(
+    images: int, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "IMAGES", images)
+    label(tmp_path)
+    labels = {name: each for name, each in whole.items() if not name.startswith("predictions")}
+    assert {name: each for name, each in content(tmp_path).items() if not name.startswith("predictions")} == labels
 
 
 def _rank(rank: int, store: Path, folder: Path) -> None:

@@ -7,9 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from evenseg.errors import InputError
 from evenseg.functional.pseudo_label import labeling_quota
+from evenseg.stages.pseudo_label.images import Images
+from evenseg.stages.pseudo_label.label import Labeling
 from evenseg.stages.pseudo_label.rules import Rule
-from tests.stages.fakes import SIZES, FakeNetwork, everything, label_all
+from tests.stages.fakes import SIZES, FakeNetwork, classes, everything, label_all
 
 PRIOR = torch.tensor([700, 200, 60, 39, 1])
 COUNT = 40
@@ -27,7 +30,7 @@ def expected_quota(rule: Rule, confidence: np.ndarray, label: np.ndarray) -> lis
     return labeling_quota(PRIOR, len(label), rule.ratio).tolist()
 
 
-@pytest.mark.parametrize("kind", ["random", "equal", "sure"])
+@pytest.mark.parametrize("kind", ["random", "equal", "sure", "certain"])
 @pytest.mark.parametrize("ratio", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("name", ["dars", "da", "cbst", "st"])
 def test_labels_are_what_sorting_gives(name: str, ratio: float, kind: str, tmp_path: Path) -> None:
@@ -52,7 +55,7 @@ def test_labels_are_what_sorting_gives(name: str, ratio: float, kind: str, tmp_p
             assert np.array_equal(kept & mine, reached)
 
 
-@pytest.mark.parametrize("kind", ["random", "equal", "sure"])
+@pytest.mark.parametrize("kind", ["random", "equal", "sure", "certain"])
 def test_among_ties_nothing_above_the_threshold_is_lost(kind: str, tmp_path: Path) -> None:
     network = FakeNetwork(5, kind)
     confidence, label = everything(network, COUNT)
@@ -92,10 +95,16 @@ def test_the_seed_decides_which_pixels_and_not_how_many(tmp_path: Path) -> None:
     assert not np.array_equal(one, other)
 
 
-def test_equally_confident_pixels_of_all_images_have_equal_chances(tmp_path: Path) -> None:
-    network = FakeNetwork(2, "equal")
-    _, label = everything(network, 400)
-    labels = written(label_all(tmp_path, Rule(ratio=0.3), torch.tensor([1, 1]), network=network, count=400))
+@pytest.mark.parametrize("kind", ["equal", "certain"])
+def test_equally_confident_pixels_of_all_images_have_equal_chances(kind: str, tmp_path: Path) -> None:
+    network = FakeNetwork(2, kind)
+    confidence, label = everything(network, 400)
+    assert len(np.unique(confidence)) == 1
+    selected = label_all(tmp_path, Rule(ratio=0.3), torch.tensor([1, 1]), network=network, count=400)
+    for each in selected.report["classes"].values():
+        assert each["tied"] == each["predicted"]
+        assert each["threshold"] == confidence[0]
+    labels = written(selected)
     share = (labels == 0).sum() / (label == 0).sum()
     sizes = np.array([h * w for h, w in SIZES * 100])
     block = np.repeat(np.arange(400) // 40, sizes)
@@ -111,6 +120,44 @@ def test_shares_are_those_of_the_labels_where_predictions_suffice(tmp_path: Path
     assert report["kl"] < 1e-4
     assert report["missing"] == []
     assert report["classes"]["class 2"]["quota"] == 0
+
+
+@pytest.mark.parametrize("sampling", ["survivors", "ties"])
+@pytest.mark.parametrize("kind", ["random", "equal", "certain"])
+def test_no_share_is_further_off_than_rounding(kind: str, sampling: str, tmp_path: Path) -> None:
+    prior, rule = torch.tensor([50, 31, 0, 19]), Rule(ratio=0.3, scope=sampling)
+    got = label_all(tmp_path, rule, prior, network=FakeNetwork(4, kind)).report
+    kept = torch.tensor([each["kept"] for each in got["classes"].values()])
+    assert all(each["predicted"] >= each["quota"] for each in got["classes"].values())
+    assert kept.sum() == round(0.3 * got["pixels"])
+    bound = 2 / (0.3 * got["pixels"])
+    assert ((kept / kept.sum() - prior / 100).abs() <= bound).all()
+    assert got["kl"] <= 4 * bound**2 / 0.19 * 3  # of second order in what shares are off
+
+
+def test_a_class_of_one_pixel(tmp_path: Path) -> None:
+    """Predicted in a single pixel, of the one image of one pixel; its quota is met by it, or by nothing."""
+
+    class Once(FakeNetwork):
+        def outcome(self, number: int) -> tuple[torch.Tensor, tuple[int, int]]:
+            logits, size = super().outcome(number)
+            logits[1] = 60 if size == (1, 1) else -60
+            return logits, size
+
+    network = Once(3)
+    _, label = everything(network, 4)
+    assert (label == 1).sum() == 1
+    for prior, kept in (([90, 1, 0], 1), ([90000, 1, 0], 0), ([1, 90, 0], 1)):
+        rule = Rule(ratio=0.5, deficit="keep_all")
+        got = label_all(tmp_path, rule, torch.tensor(prior), network=network, count=4, name=f"labels{prior[0]}").report
+        assert got["classes"]["class 1"]["kept"] == kept
+
+
+def test_an_image_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    twice = Images(("a", "b", "a"), ("a.jpg", "b.jpg", "a.jpg"))
+    with pytest.raises(InputError, match="a: is among the images twice"):
+        Labeling(tmp_path, twice, classes(4)).predict(FakeNetwork(4), None)
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 @pytest.mark.parametrize("deficit", ["keep_all", "shrink", "refill"])

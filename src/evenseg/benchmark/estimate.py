@@ -15,14 +15,16 @@ from evenseg.benchmark.watch import last_step
 from evenseg.config import Config
 from evenseg.data.build import build_scored
 from evenseg.errors import InputError
+from evenseg.recipes.base import LabelStage
+from evenseg.recipes.run import stages_of
 from evenseg.training.probe import Cost, probe
 
 LIKELY_CLASSES = 21  # where the data cannot be looked at
 
 
 class RunEstimate(NamedTuple):
-    """A run with its state; steps still to train, their seconds (loading and validation come on top) and the bytes of
-    its checkpoints: 0 where nothing is to be done."""
+    """A run with its state; steps still to train, in all rounds of a recipe, their seconds (loading, validation and the
+    labeling between rounds come on top) and the bytes of its checkpoints: 0 where nothing is to be done."""
 
     name: str
     state: str
@@ -50,25 +52,52 @@ def estimate(
 ) -> PlanEstimate:
     """Measures a few steps of every kind of run that is to be trained, on random images."""
     listed = standings(plan, output, kept)
-    todo = [standing.spec.config for standing in listed if standing.state in ("new", "begun")]
-    kinds = {_kind(config): config for config in todo}
+    todo = {spec.name: _trainings(spec.config) for spec, state, _ in listed if state in ("new", "begun")}
+    kinds = {_kind(each.config): each.config for trainings in todo.values() for each in trainings}
     costs: dict[str, Cost] = {}
     for index, (kind, config) in enumerate(kinds.items()):
         progress(index, len(kinds))
         costs[kind] = probe(config, _classes(config))
     runs = []
     for spec, state, change in listed:
-        if state not in ("new", "begun"):
+        if spec.name not in todo:
             runs.append(RunEstimate(spec.name, f"{state}: {change}" if change else state, 0, 0.0, 0))
             continue
-        cost, done = costs[_kind(spec.config)], last_step(output / spec.name)
-        seconds = _seconds(spec.config, cost, done)
-        runs.append(
-            RunEstimate(spec.name, state, spec.config.train.steps - done, seconds, cost.state_bytes + cost.method_bytes)
-        )
+        steps, seconds, disk = 0, 0.0, 0
+        for config, begin, folder in todo[spec.name]:
+            cost, done = costs[_kind(config)], max(last_step(output / spec.name / folder), begin)
+            steps += config.train.steps - done
+            seconds += _seconds(config, cost, done)
+            disk += cost.state_bytes + cost.method_bytes
+        runs.append(RunEstimate(spec.name, state, steps, seconds, disk))
     jobs = jobs or torch.cuda.device_count() or 1
     there = next(folder for folder in (output.resolve(), *output.resolve().parents) if folder.exists())
     return PlanEstimate(runs, jobs, sum(run.seconds for run in runs) / jobs, shutil.disk_usage(there).free)
+
+
+class _Training(NamedTuple):
+    """What trains once: a run, or a round of a recipe. begin: the step it begins at. folder: below that of the run."""
+
+    config: Config
+    begin: int
+    folder: str
+
+
+def _trainings(config: Config) -> list[_Training]:
+    if config.recipe is None:
+        return [_Training(config, 0, "")]
+    found: dict[str, _Training] = {}
+    for stage in stages_of(config):
+        if isinstance(stage, LabelStage):
+            continue
+        before = found.get(stage.after or "")
+        begin = before.config.train.steps if before is not None and stage.start == "continued" else 0
+        of_stage = stage.config
+        if stage.labels is not None:  # its steps have pseudo-labeled images, wherever they are going to be listed
+            data = of_stage.data.model_copy(update={"pseudo_labeled": stage.labels})
+            of_stage = of_stage.model_copy(update={"data": data})
+        found[stage.name] = _Training(of_stage, begin, f"stages/{stage.name}")
+    return list(found.values())
 
 
 def _kind(config: Config) -> str:

@@ -107,7 +107,7 @@ def _print_estimate(plan: Plan, output: Path, kept: Path, jobs: int | None) -> N
         [f"in all, {found.jobs} at a time", "", "", duration(found.seconds), f"{_gib(disk)} of {_gib(found.free)}"]
     )
     print_table(["run", "state", "steps", "training", "disk, GiB"], rows, numbers=3)
-    print("\nTraining steps alone; loading that cannot keep up, and validation, come on top.")
+    print("\nTraining steps alone; loading that cannot keep up, validation, and labeling by recipes come on top.")
 
 
 def _gib(size: int) -> str:

@@ -66,6 +66,10 @@ def pseudo_label(
     average: Annotated[
         Literal["logits", "prob"], typer.Option("--average", help="What windows, scales and flips are averaged as.")
     ] = "logits",
+    alignment: Annotated[
+        float | None,
+        typer.Option("--alignment", min=0, max=1, help="CReST+: shift predictions to the shares, to this power."),
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option("--truth", metavar="DIR", help="Label maps NAME.png to judge the result by.")
     ] = None,
@@ -91,7 +95,7 @@ def pseudo_label(
     from evenseg.stages.pseudo_label.run import Options
 
     chosen = Rule(rule, ratio, confidence, rounding, deficit, scope, sampling)
-    options = Options(chosen, seed, name, average, calibration, _distribution(distribution), truth)
+    options = Options(chosen, seed, name, average, calibration, _distribution(distribution), alignment, truth)
     selected = _label(run, overrides or [], output, images, probabilities, classes, options, checkpoint, network)
     for fault in selected.faults:
         print(f"evenseg: error: no labels: {fault}", file=sys.stderr)

@@ -75,6 +75,7 @@ class DataConfig(Section):
     flip: Fraction = 0.5
     rotation: NonNegative = 0.0  # largest angle in degrees
     rotation_probability: Fraction = 0.5
+    blur: Fraction = 0.0  # probability, of labeled and pseudo-labeled views
     strong: StrongConfig = StrongConfig()
     workers: Count = 2
     cache: bool = False

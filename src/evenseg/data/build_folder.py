@@ -15,7 +15,7 @@ from evenseg.data.leaks import refuse_labeled, refuse_leaks, transductive_warnin
 from evenseg.data.lists import Entry, format_line, read_source
 from evenseg.data.memory import Memory, memory_file
 from evenseg.data.pseudo_labeled import KEY as PSEUDO_LABELED
-from evenseg.data.pseudo_labeled import pseudo_label_classes, read_pseudo_labeled
+from evenseg.data.pseudo_labeled import pseudo_label_classes, read_pseudo_labeled, with_label_files
 from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings, withhold
 from evenseg.errors import InputError
 
@@ -51,7 +51,8 @@ def build_folder(
     if pseudo_labeled is not None:
         # one after the other: both may keep what they find in the same memory
         pseudo_check = _checker(config, cache_dir, progress, pseudo_classes)
-        pseudo_check.labels(pseudo_labeled, "pseudo-labels", resized=True)
+        pseudo_files = with_label_files(pseudo_labeled, str(config.pseudo_labeled), check.root)
+        pseudo_check.labels(pseudo_files, "pseudo-labels", resized=True)
     warnings = missing_class_warnings(classes.names, counts)
     if unlabeled is not None:
         warnings += _check_unlabeled(unlabeled, check, config.max_unreadable)
@@ -65,10 +66,9 @@ def build_folder(
         "holdout": withheld or None,
     }
     lists = {key: entries for key, entries in given.items() if entries is not None}
-    datasets = {
-        key: FolderDataset(root, entries, pseudo_classes if key == PSEUDO_LABELED else classes, resize=config.resize)
-        for key, entries in lists.items()
-    }
+    datasets = {key: FolderDataset(root, entries, classes, resize=config.resize) for key, entries in lists.items()}
+    if pseudo_labeled is not None:
+        datasets[PSEUDO_LABELED] = FolderDataset(root, pseudo_files, pseudo_classes, resize=config.resize)
     return DataSplits(
         classes=classes,
         labeled=datasets["labeled"],

@@ -1,4 +1,4 @@
-"""The weak view: scale, crop, flip and rotation of a uint8 image and any label maps with it.
+"""The weak view: scale, crop, flip and rotation of a uint8 image and any label maps with it, and a blur of the image.
 
 The crop comes first: of the source only the window that will be seen is touched, and it is resized
 once. Scaling the whole image and cropping afterwards gives the same view at several times the cost.
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+BLUR = 5  # pixels, the side of the kernel in DARS' official code: 1 4 6 4 1 in either direction, for OpenCV a Gaussian
+
 
 class WeakSpec(NamedTuple):
     """How weak views are drawn.
@@ -21,7 +23,8 @@ class WeakSpec(NamedTuple):
     crop: height and width of the view in pixels. scale: (low, high), drawn uniformly, or three and
     more (or one) values to choose from. flip: probability of a horizontal flip. rotation: largest
     angle in degrees to either side, applied with ``rotation_probability``. balanced: half of the draws of
-    a range lie below 1 and half above, uniform on either side (large-scale jitter).
+    a range lie below 1 and half above, uniform on either side (large-scale jitter). blur: probability of a
+    slight blur of the view.
     """
 
     crop: tuple[int, int]
@@ -30,6 +33,7 @@ class WeakSpec(NamedTuple):
     rotation: float = 0.0
     rotation_probability: float = 0.0
     balanced: bool = False
+    blur: float = 0.0
 
 
 class WeakView(NamedTuple):
@@ -67,7 +71,10 @@ def weak_view(image: np.ndarray, maps: dict[str, np.ndarray], rng: np.random.Gen
         Views of size ``spec.crop``. Beyond the image they show its mean colour and, in the maps,
         the ignore value of their dtype (see ``ignore_value``).
     """
-    return look_through(image, maps, draw_window(image.shape[:2], spec, rng), spec.crop)
+    view = look_through(image, maps, draw_window(image.shape[:2], spec, rng), spec.crop)
+    if spec.blur and rng.random() < spec.blur:  # drawn last: what is seen of the image is the same without
+        cv2.GaussianBlur(view.image, (BLUR, BLUR), 0, dst=view.image)
+    return view
 
 
 def draw_window(size: tuple[int, ...], spec: WeakSpec, rng: np.random.Generator) -> Window:

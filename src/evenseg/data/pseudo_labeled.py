@@ -1,4 +1,7 @@
-"""``data.pseudo_labeled``: a list of images with labels that a network has made."""
+"""``data.pseudo_labeled``: a list of images with labels that a network has made.
+
+Images are found as in any list; a relative label lies beside the list, if there is one there, else below the root.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,16 @@ def read_pseudo_labeled(value: str, root: Path) -> list[Entry]:
     if value.strip() and os.path.isdir(path):
         raise InputError(f"data.{KEY}: {path} is a folder; set it to a list file of `image label` lines")
     return read_source(value, root, key=KEY, labeled=True)
+
+
+def with_label_files(entries: Sequence[Entry], value: str, root: Path) -> list[Entry]:
+    """The entries of ``read_pseudo_labeled``, the labels that lie beside the list by their whole path."""
+    folder = Path(os.path.abspath(root / os.path.expanduser(value))).parent
+    found = []
+    for entry in entries:
+        beside = folder / str(entry.label)  # of an absolute label: itself
+        found.append(entry._replace(label=str(beside)) if os.path.lexists(beside) else entry)
+    return found
 
 
 class Relabeled:

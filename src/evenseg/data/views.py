@@ -11,9 +11,10 @@ from evenseg.data.randaugment import draw_operations, randaugment_view
 
 
 def weak_spec(config: DataConfig, *, unlabeled: bool) -> WeakSpec:
-    """How weak views of labeled or unlabeled images are drawn."""
+    """How weak views of labeled (and pseudo-labeled) or of unlabeled images are drawn."""
     scale = config.unlabeled_scale if unlabeled and config.unlabeled_scale is not None else config.scale
-    return WeakSpec(config.crop, tuple(scale), config.flip, config.rotation, config.rotation_probability)
+    blur = 0.0 if unlabeled else config.blur
+    return WeakSpec(config.crop, tuple(scale), config.flip, config.rotation, config.rotation_probability, blur=blur)
 
 
 def strong_views(

@@ -13,6 +13,7 @@ from torch import Tensor
 from evenseg.functional.confidence_codes import CODES, confidence_codes
 
 _MILLION = 1_000_000
+_EPSILON = 1e-6  # of CReST's official code, added to the shares on both sides of a quotient
 
 
 def st_threshold(histogram: Tensor, ratio: float) -> int:
@@ -90,6 +91,26 @@ def crest_quota(histogram: Tensor, class_frequency: Tensor, *, ratio: float = 1.
     share = torch.zeros_like(frequency)
     share[order] = (frequency[order.flip(0)] / frequency.amax()).pow(alpha)
     return _part(histogram.sum(dim=1), ratio * share)
+
+
+def alignment_bias(prior: Tensor, mean_prediction: Tensor, *, power: float = 1.0) -> Tensor:
+    """Distribution alignment of CReST+: what to add to logits, so that the mean prediction is about the prior.
+
+    The softmax of the sum is p * prior^power / mean prediction, renormalised.
+
+    Args:
+        prior: (C,) labeled pixels or shares; a class of 0 gets no share, whatever the power.
+        mean_prediction: (C,) mean probability of each class over the unlabeled pixels.
+        power: in [0, 1]; 1 aims at the prior, 0 at equal shares. CReST+ goes from 1 to 0.5 over its generations.
+
+    Returns:
+        (C,) float64, finite.
+
+    Source: CReST (see ``crest_quota``), Section 3.3, and ``pseudo_target_fn`` of its code.
+    """
+    share = prior.double() / prior.double().sum()
+    target = torch.where(share > 0, share.pow(power), 0.0)
+    return ((target / target.sum() + _EPSILON) / (mean_prediction.double() + _EPSILON)).log()
 
 
 def _part(count: Tensor, ratio: Tensor) -> Tensor:

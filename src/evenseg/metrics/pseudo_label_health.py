@@ -105,15 +105,15 @@ def health_figures(sums: Tensor) -> HealthFigures:
     )
 
 
-def kl_divergence(pixels: Tensor, reference: Tensor) -> Tensor:
-    """KL(pixels || reference) of two class distributions in nats, finite also where a class is missing in one.
+def mixed_kl_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """``metrics.distribution.kl_divergence``, KL(p || q), finite also where a class is missing in q.
 
     Args:
-        pixels, reference: (C,) counts or shares, >= 0. Each is divided by its sum and then mixed with 1e-4
-            (``SMOOTHING``) of the uniform distribution.
+        p, q: (C,) counts or shares, >= 0, of the labels and the pseudo-labels in DARS, Eq. 3. Each is divided by its
+            sum and then mixed with 1e-4 (``SMOOTHING``) of the uniform distribution.
 
     Returns:
         Scalar float64 >= 0; NaN where either is all zero.
     """
-    p, q = ((1 - SMOOTHING) * n / n.sum() + SMOOTHING / len(n) for n in (pixels.double(), reference.double()))
+    p, q = ((1 - SMOOTHING) * n / n.sum() + SMOOTHING / len(n) for n in (p.double(), q.double()))
     return (p * (p / q).log()).sum()

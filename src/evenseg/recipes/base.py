@@ -54,7 +54,7 @@ class LabelStage(NamedTuple):
         """As of a ``TrainStage``."""
         options = {**self.options.rule._asdict(), **self.options._asdict(), "rule": self.options.rule.name}
         overrides = dict(override.split("=", 1) for override in self.overrides)
-        return {key: value for key, value in (options | overrides).items() if key not in ("truth", "name")}
+        return {key: value for key, value in (options | overrides).items() if key not in ("truth", "name", "portable")}
 
 
 Stage = TrainStage | LabelStage

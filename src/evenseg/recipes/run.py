@@ -125,13 +125,30 @@ def _make(stage: Stage, ledger: Ledger, fabric: Fabric) -> int:
         return 0
     if stage.after is None or stage.labels is None:
         return train(stage.config, folder)
-    labels = ledger.folder / stage.labels / "labels" / "list.txt"
-    data = stage.config.data.model_copy(update={"pseudo_labeled": str(labels.resolve())})
-    config = stage.config.model_copy(update={"data": data})
+    config = _with_labels(stage.config, ledger.folder / stage.labels / "labels" / "list.txt")
+    if fabric.is_global_zero:
+        _follow_move(folder, config)
+    fabric.barrier()
     earlier = ledger.folder / stage.after / "checkpoints" / "last.ckpt"
     if stage.start == "continued":
         return train(config, folder, continued=earlier)
     return train(config, folder, initial=earlier)
+
+
+def _with_labels(config: Config, labels: Path) -> Config:
+    data = config.data.model_copy(update={"pseudo_labeled": str(labels.resolve())})
+    return config.model_copy(update={"data": data})
+
+
+def _follow_move(folder: Path, config: Config) -> None:
+    """Where a round began before the run was moved, its configuration names the labels' former place."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return
+    stored = load_config(str(path), [])
+    if stored.data.pseudo_labeled not in (None, config.data.pseudo_labeled):
+        # what they are made from has not changed: the ledger has seen to that
+        write_text(path, dump(_with_labels(stored, Path(str(config.data.pseudo_labeled)))))
 
 
 def _in_short(report: dict[str, Any]) -> str:

@@ -37,9 +37,11 @@ class _Labels:
         average: Average = "logits",
         calibration: CalibrationName = "none",
         distribution: Distribution | dict[str, NonNegative] = "labeled",
+        alignment: Fraction | None = None,
     ) -> None:
         self.rule = Rule(rule, ratio, confidence, rounding, deficit, scope, sampling)
-        self.average, self.calibration, self.distribution = average, calibration, distribution
+        self.average, self.calibration = average, calibration
+        self.distribution, self.alignment = distribution, alignment
 
     def options(self, seed: int) -> Options:
         return Options(
@@ -49,6 +51,8 @@ class _Labels:
             average=self.average,
             calibration=self.calibration,
             distribution=self.distribution,
+            alignment=self.alignment,
+            portable=True,
         )
 
 
@@ -84,6 +88,8 @@ class SelfTraining(Recipe):
         average: what windows, scales and mirror images are averaged as.
         calibration: of the confidence, fitted to held-out labeled pixels.
         distribution: of classes that is aimed at: labeled, estimated, or shares by name.
+        alignments: for each round the power to which predictions are aligned with that distribution before labels are
+            read off them (CReST+); null: they stay as they are.
     """
 
     def __init__(
@@ -101,12 +107,16 @@ class SelfTraining(Recipe):
         average: Average = "logits",
         calibration: CalibrationName = "none",
         distribution: Distribution | dict[str, NonNegative] = "labeled",
+        alignments: list[Fraction] | None = None,
     ) -> None:
         if not ratios:
             raise ValueError("ratios: give one for each round after the first")
+        if alignments is not None and len(alignments) != len(ratios):
+            raise ValueError("alignments: give one for each of the ratios")
         if widen is not None and widen[0] == 1:
             raise ValueError("widen: a range that is lowered by its whole begins at scale 0; choose less than 1")
         self.ratios, self.widen, self.learning_rate = list(ratios), widen, learning_rate
+        self.alignments: list[float | None] = [None] * len(ratios) if alignments is None else list(alignments)
         self.labeling: Labeling = {
             "rule": rule,
             "confidence": confidence,
@@ -156,8 +166,16 @@ class SelfTraining(Recipe):
         name = f"label_{number}"
         mine, others = divide(settings, _LABEL_KEYS)
         shares = {part.partition(".")[2]: mine.pop(part) for part in list(mine) if part.startswith("distribution.")}
-        given = {**self.labeling, "ratio": ratio, **mine, **({"distribution": shares} if shares else {})}
+        given = {
+            **self.labeling,
+            "ratio": ratio,
+            "alignment": self.alignments[number - 1],
+            **mine,
+            **({"distribution": shares} if shares else {}),
+        }
         labels = _Labels(**check_arguments(_Labels, given, where=f"stages.{name}"))
+        if labels.alignment is not None and labels.distribution == "estimated":
+            raise InputError(f"stages.{name}: alignment needs the labeled distribution or shares by name, no estimate")
         with_settings(config.model_copy(update={"stages": {}}), name, others)  # sees what is wrong with them
         return LabelStage(
             name, f"round_{number - 1}", labels.options(key(config.seed, name)), tuple(as_overrides(name, others))

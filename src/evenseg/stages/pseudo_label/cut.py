@@ -19,8 +19,9 @@ from evenseg.functional.distributed import gather_over_ranks, sum_over_ranks
 from evenseg.functional.pixel_keys import KEY_BITS, pixel_keys
 from evenseg.stages.pseudo_label.shards import Predicted
 
-COUNTERS = 1 << 20  # of keys, 8 bytes each, over all classes
-SORTED = 1 << 18  # keys that are sorted in memory, 24 bytes each
+COUNTERS = 1 << 19  # of keys, 8 bytes each, over all classes
+SORTED = 1 << 18  # keys that are sorted in memory, 32 bytes each
+PIXELS_AT_ONCE = 1 << 18  # of an image: what is computed of them stays in the cache of a core
 WHOLE = (1 << KEY_BITS) - 1  # the largest key
 
 
@@ -45,23 +46,25 @@ class Cut(NamedTuple):
     image: Tensor
     place: Tensor
 
-    def candidates(self, predicted: Predicted) -> tuple[Tensor, Tensor]:
-        """Row-major places (n,) of the pixels that are drawn from, and their classes."""
-        code, free = self.code.numpy(), self.free.numpy()
-        low = code.astype(np.uint16)[predicted.label] <= predicted.code
-        drawn = low & (predicted.code < free.astype(np.uint16)[predicted.label])
-        place = np.flatnonzero(drawn)
-        return torch.from_numpy(place), torch.from_numpy(predicted.label.reshape(-1)[place].astype(np.int64))
+    def candidates(self, image: Image, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Keys, classes and row-major places (n,) of the pixels that are drawn from, a part of the image at a time."""
+        lowest, free = (each.numpy().astype(np.uint16) for each in (self.code, self.free))
+        labels, codes = image.predicted.label.reshape(-1), image.predicted.code.reshape(-1)
+        for start in range(0, len(labels), PIXELS_AT_ONCE):
+            label, code = labels[start : start + PIXELS_AT_ONCE], codes[start : start + PIXELS_AT_ONCE]
+            inside = np.flatnonzero((lowest[label] <= code) & (code < free[label]))
+            place = torch.from_numpy(inside + start)
+            yield pixel_keys(image.name, place, seed=seed), torch.from_numpy(label[inside].astype(np.int64)), place
 
     def kept(self, image: Image, seed: int) -> np.ndarray:
         """(H, W) bool."""
         predicted = image.predicted
         kept: np.ndarray = predicted.code >= self.free.numpy().astype(np.uint16)[predicted.label]
-        place, label = self.candidates(predicted)
-        key = pixel_keys(image.name, place, seed=seed)
-        cut = self.key[label]
-        last = (self.image[label] > image.number) | ((self.image[label] == image.number) & (place <= self.place[label]))
-        kept.reshape(-1)[place.numpy()] = ((key < cut) | ((key == cut) & last)).numpy()
+        # pixels with the key of the cut itself: all of earlier images, of this one up to the place
+        last = torch.where(self.image == image.number, self.place, torch.where(self.image > image.number, WHOLE, -1))
+        for key, label, place in self.candidates(image, seed):
+            cut = self.key[label]
+            kept.reshape(-1)[place.numpy()] = ((key < cut) | ((key == cut) & (place <= last[label]))).numpy()
         return kept
 
 
@@ -128,9 +131,9 @@ def _count_keys(
     """(C, 2^step) keys in the equal parts of the interval of 2^bits keys from ``low`` on."""
     counts = torch.zeros(len(low) << step, dtype=torch.int64)
     for image in images():
-        key, label, _ = _keys_between(cut, image, seed, low, bits)
-        part = (key - low[label]) >> (bits - step)
-        counts += torch.bincount((label << step) + part, minlength=len(counts))
+        for key, label, _ in _keys_between(cut, image, seed, low, bits):
+            part = (key - low[label]) >> (bits - step)
+            counts += torch.bincount((label << step) + part, minlength=len(counts))
     return sum_over_ranks(counts).view(len(low), -1)
 
 
@@ -140,8 +143,9 @@ def _sort_keys(
     """The last of the ``count`` smallest keys of each class in the interval of 2^bits keys from ``low`` on."""
     found = []
     for image in images():
-        key, label, place = _keys_between(cut, image, seed, low, bits)
-        found.append(torch.stack([label, key, torch.full_like(key, image.number), place]))
+        for key, label, place in _keys_between(cut, image, seed, low, bits):
+            if len(key):
+                found.append(torch.stack([label, key, torch.full_like(key, image.number), place]))
     own = torch.cat(found, dim=1) if found else torch.empty(4, 0, dtype=torch.int64)
     label, *ordered = torch.cat(gather_over_ranks(own), dim=1).numpy()
     order = np.lexsort([*reversed(ordered), label])
@@ -151,9 +155,8 @@ def _sort_keys(
     return cut._replace(key=values[0], image=values[1], place=values[2])
 
 
-def _keys_between(cut: Cut, image: Image, seed: int, low: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+def _keys_between(cut: Cut, image: Image, seed: int, low: Tensor, bits: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Keys, classes and places of the pixels that are drawn from, with keys in the interval of their class."""
-    place, label = cut.candidates(image.predicted)
-    key = pixel_keys(image.name, place, seed=seed)
-    inside = ((key ^ low[label]) >> bits) == 0  # low is a multiple of 2^bits
-    return key[inside], label[inside], place[inside]
+    for key, label, place in cut.candidates(image, seed):
+        inside = ((key ^ low[label]) >> bits) == 0  # low is a multiple of 2^bits
+        yield key[inside], label[inside], place[inside]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -37,25 +37,44 @@ def encode(
     Raises:
         InputError: the logits are not finite.
     """
-    height, width = size
-    label = torch.empty(size, dtype=torch.int64)
+    label = np.empty(size, dtype=np.uint8 if len(logits) <= 255 else np.uint16)
     code = torch.empty(size, dtype=torch.int16)
+    for rows, band in _bands(logits, size, calibrate):
+        largest, index = band.max(dim=0)
+        label[rows] = index.cpu().numpy()
+        # the softmax of the largest: 1 / sum of exp(z - largest)
+        code[rows] = confidence_codes((band - largest).exp_().sum(dim=0).reciprocal_())
+    codes = code.numpy().view(np.uint16)
+    if codes.max(initial=0) >= CODES:
+        raise _not_finite(name)
+    return label, codes
+
+
+def class_mass(logits: Tensor, size: tuple[int, int], name: str, calibrate: Calibrate | None = None) -> Tensor:
+    """Sum of the probabilities of each class over the pixels, (C,) float64 on the CPU. Arguments as of ``encode``."""
+    total = torch.zeros(len(logits), dtype=torch.float64)
+    for _, band in _bands(logits, size, calibrate):
+        total += band.softmax(dim=0).flatten(1).sum(dim=1, dtype=torch.float64).cpu()
+    if not bool(total.isfinite().all()):
+        raise _not_finite(name)
+    return total
+
+
+def _bands(logits: Tensor, size: tuple[int, int], calibrate: Calibrate | None) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of the image, and their enlarged and calibrated logits (C, rows, W)."""
+    height, width = size
     rows = max(VALUES_AT_ONCE // (len(logits) * width), 1)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         band = _enlarged_rows(logits, size, top, bottom)
-        if calibrate is not None:
-            band = calibrate(band[None])[0]
-        largest, label[top:bottom] = band.max(dim=0)
-        # the softmax of the largest: 1 / sum of exp(z - largest)
-        code[top:bottom] = confidence_codes((band - largest).exp_().sum(dim=0).reciprocal_())
-    codes = code.numpy().view(np.uint16)
-    if codes.max(initial=0) >= CODES:
-        raise InputError(
-            f"{name}: the network's output is not finite there; train again, or use another --checkpoint or "
-            "train.precision=32"
-        )
-    return label.numpy().astype(np.uint8 if len(logits) <= 255 else np.uint16), codes
+        yield slice(top, bottom), band if calibrate is None else calibrate(band[None])[0]
+
+
+def _not_finite(name: str) -> InputError:
+    return InputError(
+        f"{name}: the network's output is not finite there; train again, or use another --checkpoint or "
+        "train.precision=32"
+    )
 
 
 def _enlarged_rows(logits: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:

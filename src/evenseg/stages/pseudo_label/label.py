@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from evenseg.data.classes import Classes
+from evenseg.errors import InputError
 from evenseg.functional.confidence_codes import decode_confidence
 from evenseg.functional.distributed import sum_over_ranks
 from evenseg.metrics.distribution_report import DistributionReport
@@ -60,7 +62,14 @@ class Labeling(NamedTuple):
         return Shards(self.output / "predictions", len(self.images.names), self.classes.num_classes)
 
     def predict(self, logits: Logits, calibrate: Calibrate | None) -> Tensor:
-        """Stores what is missing; (C, CODES) int64 histogram of all predictions."""
+        """Stores what is missing; (C, CODES) int64 histogram of all predictions.
+
+        Raises:
+            InputError: an image is there twice, whose pixels would count twice; or see ``predict_shards``.
+        """
+        names = self.images.names
+        if twice := next((name for name, times in Counter(names).items() if times > 1), None):
+            raise InputError(f"{twice}: is among the images twice; leave one of the two out")
         progress = None if self.progress is None else _titled(self.progress, "predict")
         rank, world_size, barrier = self.ranks
         if rank == 0:
@@ -69,7 +78,7 @@ class Labeling(NamedTuple):
         barrier()
         predict_shards(
             self.shards,
-            self.images.names,
+            names,
             logits,
             calibrate=calibrate,
             rank=rank,
@@ -79,7 +88,9 @@ class Labeling(NamedTuple):
         barrier()
         return sum_over_ranks(self.shards.histogram(range(rank, len(self.shards), world_size)))
 
-    def select(self, histogram: Tensor, rule: Rule, prior: Tensor, *, name: str, seed: int) -> Selected:
+    def select(
+        self, histogram: Tensor, rule: Rule, prior: Tensor, *, name: str, seed: int, portable: bool = False
+    ) -> Selected:
         """Chooses pseudo-labels by a rule and writes them, or goes on writing, or reads what was written.
 
         Args:
@@ -88,6 +99,7 @@ class Labeling(NamedTuple):
             prior: (C,) labeled pixels, or the shares that are wanted.
             name: of the folder.
             seed: of what is drawn.
+            portable: see ``write_list``.
 
         Raises:
             InputError: the folder holds labels of another choice.
@@ -130,7 +142,7 @@ class Labeling(NamedTuple):
                 truth=counts.truth if known else None,
             )
             if rank == 0:
-                write_list(folder, self.images, set(faults))
+                write_list(folder, self.images, set(faults), portable=portable)
                 write_text(folder / "report.md", report.as_table(self.classes.names) + "\n")
                 write_json(report_file, report.as_dict(self.classes.names))
                 shutil.rmtree(folder / PARTS, ignore_errors=True)

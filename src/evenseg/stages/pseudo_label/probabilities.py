@@ -14,6 +14,7 @@ from evenseg.data.classes import load_classes
 from evenseg.errors import InputError
 from evenseg.inference.inputs import expand_inputs
 from evenseg.stages.pseudo_label import manifest
+from evenseg.stages.pseudo_label.alignment import align
 from evenseg.stages.pseudo_label.images import Images, with_truth
 from evenseg.stages.pseudo_label.label import Labeling, Progress, Selected
 from evenseg.stages.pseudo_label.predict import stored_logits
@@ -61,10 +62,14 @@ def pseudo_label_files(
             "images": len(names),
             "images_sha256": manifest.names_sha256(names, images.lines),
             "files_sha256": _state(files),
+            "alignment": options.alignment_with(prior),
         }
         manifest.claim(output / "manifest.json", asked, "choose another --output", write=True)
         labeling = Labeling(output, images, classes, progress=progress)
-        histogram = labeling.predict(stored_logits(files, classes.num_classes), None)
+        logits, calibrate = stored_logits(files, classes.num_classes), None
+        if options.alignment is not None:
+            calibrate = align(labeling, logits, None, prior, power=options.alignment)
+        histogram = labeling.predict(logits, calibrate)
         return labeling.select(histogram, options.rule, prior, name=options.folder, seed=options.seed)
 
 

@@ -22,6 +22,8 @@ from evenseg.functional.label_shift import class_shares_under_shift
 from evenseg.inference.inputs import expand_inputs
 from evenseg.metrics.distribution import total_variation
 from evenseg.stages.pseudo_label import manifest
+from evenseg.stages.pseudo_label.alignment import align
+from evenseg.stages.pseudo_label.encode import Calibrate
 from evenseg.stages.pseudo_label.held_out import (
     CalibrationName,
     HeldOut,
@@ -49,8 +51,9 @@ class Options(NamedTuple):
     rule: which predictions are kept. seed: of what is drawn. name: of the folder of the labels; None: RULE-RATIO.
     average: what windows, scales and mirror images are averaged as. calibration: fitted to held-out labeled pixels.
     distribution: what the pseudo-labels are to be distributed like: the labeled pixels, an estimate for the unlabeled
-    images (black-box shift estimation, from held-out labeled images), or shares by class name. truth: folder of label
-    maps to judge the pseudo-labels by.
+    images (black-box shift estimation, from held-out labeled images), or shares by class name. alignment: of the
+    predictions with that distribution before labels are read off them, to this power (CReST+); None: they stay as they
+    are. truth: folder of label maps to judge the pseudo-labels by. portable: the list names labels relative to itself.
     """
 
     rule: Rule = Rule()
@@ -59,13 +62,19 @@ class Options(NamedTuple):
     average: Average = "logits"
     calibration: CalibrationName = "none"
     distribution: Distribution | dict[str, float] = "labeled"
+    alignment: float | None = None
     truth: Path | None = None
+    portable: bool = False
 
     @property
     def folder(self) -> str:
         """Name of the folder of the labels."""
         amount = self.rule.confidence if self.rule.confidence is not None else self.rule.ratio
         return self.name or f"{self.rule.name}-{amount:g}"
+
+    def alignment_with(self, prior: Tensor) -> dict[str, Any] | None:
+        """What predictions are aligned with, for a manifest."""
+        return None if self.alignment is None else {"power": self.alignment, "prior": prior.tolist()}
 
 
 @ends_with_others()
@@ -97,6 +106,11 @@ def pseudo_label_run(
     Raises:
         InputError: see the message.
     """
+    if options.alignment is not None and options.distribution == "estimated":
+        raise InputError(
+            "alignment: an estimate of the distribution is made from the predictions as they are; align with the "
+            "labeled distribution or with shares by name"
+        )
     stored, facts = read_run(run)
     config = configure(stored)
     if isinstance(options.distribution, dict):
@@ -133,7 +147,7 @@ class _Work(NamedTuple):
         first = self.fabric.is_global_zero
         manifest.claim(output / "manifest.json", self._manifest(), "choose another --output", write=first)
         fitted = output / "calibration.json"
-        calibrate = None
+        calibrate: Calibrate | None = None
         if self.options.calibration != "none":
             if not fitted.exists():
                 held_out = self._held_out("calibration")
@@ -149,10 +163,14 @@ class _Work(NamedTuple):
             calibrate = from_state(manifest.read(fitted))
         ranks = Ranks(self.fabric.global_rank, self.fabric.world_size, self.fabric.barrier)
         labeling = Labeling(output, self.images, self.facts.classes, ranks, progress)
-        histogram = labeling.predict(self._logits(self.images), calibrate)
-        prior = self._prior(histogram.sum(dim=1), say)
-        options = self.options
-        return labeling.select(histogram, options.rule, prior, name=options.folder, seed=options.seed)
+        logits, options = self._logits(self.images), self.options
+        if options.alignment is not None:
+            calibrate = align(labeling, logits, calibrate, self._known_prior, power=options.alignment)
+        histogram = labeling.predict(logits, calibrate)
+        prior = self._known_prior if options.distribution != "estimated" else self._estimate(histogram.sum(dim=1), say)
+        return labeling.select(
+            histogram, options.rule, prior, name=options.folder, seed=options.seed, portable=options.portable
+        )
 
     @property
     def _classes(self) -> int:
@@ -170,6 +188,7 @@ class _Work(NamedTuple):
             "resize": config.data.resize,
             "precision": precision(config.train.precision, self.fabric.device.type),
             "calibration": options.calibration,
+            "alignment": options.alignment_with(self._known_prior),
             "images": len(self.images.names),
             "images_sha256": manifest.names_sha256(self.images.names, self.images.lines),
         }
@@ -188,13 +207,16 @@ class _Work(NamedTuple):
         assert self.splits is not None  # as ``_splits`` sees to
         return held_out_images(self.splits, wanted_for)
 
-    def _prior(self, predicted: Tensor, say: Callable[[str], None]) -> Tensor:
-        """(C,) what the pseudo-labels are to be distributed like."""
-        labeled, wanted = torch.from_numpy(self.facts.class_frequency), self.options.distribution
-        if isinstance(wanted, dict):
-            return explicit_prior(wanted, self.facts.classes)
-        if wanted == "labeled":
-            return labeled
+    @property
+    def _known_prior(self) -> Tensor:
+        """(C,) what the pseudo-labels are to be distributed like, where that is not estimated."""
+        if isinstance(self.options.distribution, dict):
+            return explicit_prior(self.options.distribution, self.facts.classes)
+        return torch.from_numpy(self.facts.class_frequency)
+
+    def _estimate(self, predicted: Tensor, say: Callable[[str], None]) -> Tensor:
+        """(C,) class shares that explain the predictions of the unlabeled images."""
+        labeled = torch.from_numpy(self.facts.class_frequency)
         held_out = self._held_out("distribution")
         confusion = held_out_confusion(held_out, self._logits(held_out.images), self._classes)
         try:

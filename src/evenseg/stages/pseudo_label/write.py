@@ -79,16 +79,18 @@ def write_labels(
     return Counts(*sum_over_ranks(counts))
 
 
-def write_list(folder: Path, images: Images, without: set[int]) -> Path:
+def write_list(folder: Path, images: Images, without: set[int], *, portable: bool) -> Path:
     """``FOLDER/list.txt``: image and label of every image, ready to be trained on.
 
     Args:
         folder: as above.
         images: all of them.
         without: numbers of those that have no label.
+        portable: labels relative to the folder, which may then be moved; else by their whole path.
     """
+    base = Path() if portable else folder.resolve()
     lines = [
-        format_line(Entry(line, str(_label_file(folder, name).resolve()), ""))
+        format_line(Entry(line, str(_label_file(base, name)), ""))
         for number, (line, name) in enumerate(zip(images.lines, images.names, strict=True))
         if number not in without
     ]
