@@ -73,8 +73,9 @@ class Subclasses(NamedTuple):
     """Labeled pixels by subclass.
 
     counts: (C,) int64, subclasses of each class; those of class c have the ids offsets[c] to
-    offsets[c] + counts[c] - 1, where offsets are the sums of the counts before. read: the (H, W) map of a labeled image by its position, uint8, or
-    uint16 above 255 subclasses, with ids or the ignore label of so many. It can be pickled.
+    offsets[c] + counts[c] - 1, where offsets are the sums of the counts before. read: the (H, W) map of a labeled
+    image by its position, uint8, or uint16 above 255 subclasses, with ids or the ignore label of so many. It can be
+    pickled.
     """
 
     counts: np.ndarray

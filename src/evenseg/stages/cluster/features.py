@@ -48,7 +48,9 @@ class CellFiles(NamedTuple):
             with np.load(path, allow_pickle=False) as archive:
                 return Cells(archive["feature"], archive["label"])
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            raise InputError(f"{path}: missing or damaged; delete it and run the same command to make it anew") from None
+            raise InputError(
+                f"{path}: missing or damaged; delete it and run the same command to make it anew"
+            ) from None
 
     def write(self, name: str, cells: Cells) -> None:
         """Writes a file in one piece or not at all. Raises InputError where that fails."""

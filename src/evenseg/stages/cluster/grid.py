@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Grid(NamedTuple):
-    """As many ``cells`` as lie along ``pixels`` pixels: cell i reaches from i * pixels / cells to the next one's start."""
+    """``cells`` cells lie along ``pixels`` pixels: cell i reaches from i * pixels / cells to where the next begins."""
 
     pixels: int
     cells: int
@@ -30,9 +30,11 @@ class Grid(NamedTuple):
     def cell_labels(self, label: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """The label of each cell, that of the pixel at its centre: (H, W) to ``shape`` (rows, columns)."""
         rows, columns = (self.centers(count, length) for count, length in zip(shape, label.shape, strict=True))
-        return label[np.ix_(rows, columns)]
+        cells: np.ndarray = label[np.ix_(rows, columns)]
+        return cells
 
     def cells_of(self, shape: tuple[int, int], columns: int) -> np.ndarray:
         """The row-major position of the cell of each pixel, (H, W) int64, in a feature ``columns`` cells wide."""
         row, column = self.cell_of_pixels(shape[0]), self.cell_of_pixels(shape[1])
-        return row[:, None] * columns + column
+        cells: np.ndarray = row[:, None] * columns + column
+        return cells

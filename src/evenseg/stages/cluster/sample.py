@@ -1,4 +1,4 @@
-"""Some cells of each class, drawn from all images: those with the smallest keys, whoever looks at them, in any order."""
+"""Some cells of each class, drawn from all images: those with the smallest keys, whoever looks, in any order."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ class Drawn(NamedTuple):
         return Drawn(*(each[index] for each in self))
 
 
-def draw_cells(
-    files: CellFiles, names: Iterable[tuple[int, str]], wanted: Tensor, *, seed: int
-) -> Drawn:
+def draw_cells(files: CellFiles, names: Iterable[tuple[int, str]], wanted: Tensor, *, seed: int) -> Drawn:
     """Of each class as many cells as wanted, or all; over all processes.
 
     Args:
