@@ -8,9 +8,8 @@ from typing import Any, Literal
 from evenseg.config import Config
 from evenseg.config.faults import flat
 from evenseg.errors import InputError
-from evenseg.functional.balanced_kmeans import Balance
+from evenseg.functional.clustering import Balance, CountRule, Rounding
 from evenseg.functional.random import key
-from evenseg.functional.subclass_counts import CountRule, Rounding
 from evenseg.recipes.base import ClusterStage, Recipe, Stage, TrainStage
 from evenseg.recipes.overrides import as_overrides, divide, of_stages, with_settings
 from evenseg.registry import check_arguments

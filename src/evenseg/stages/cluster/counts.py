@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evenseg.errors import InputError
-from evenseg.functional.subclass_counts import CountRule, Rounding, subclass_counts
+from evenseg.functional.clustering import CountRule, Rounding, subclass_counts
 from evenseg.schema import nearest
 
 Counts = Sequence[int] | Mapping[str, int]

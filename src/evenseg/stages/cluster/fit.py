@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evenseg.functional.balance_prices import balancing_step
-from evenseg.functional.balanced_kmeans import Balance, balanced_kmeans
+from evenseg.functional.clustering import Balance, balanced_kmeans
 from evenseg.functional.distributed import gather_over_ranks
 from evenseg.functional.random import generator
 from evenseg.stages.cluster.codebook import Codebook, load_tensors, save_tensors
@@ -124,7 +124,7 @@ def balance_prices(
         sizes = torch.where(of_better, tried, sizes)
         variation = torch.where(better, changed, variation)
         damping = torch.where(better, damping, damping / 2)
-    return Balanced(codebook, before, sizes)
+    return Balanced(codebook, before, sizes.clone())  # not the same memory where nothing was corrected
 
 
 def _variations(codebook: Codebook, sizes: Tensor) -> Tensor:

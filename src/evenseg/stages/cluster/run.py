@@ -19,9 +19,8 @@ from evenseg.data.build import build_data
 from evenseg.data.classes import Classes
 from evenseg.data.subclasses import SIDECAR, Sidecar
 from evenseg.errors import InputError
-from evenseg.functional.balanced_kmeans import Balance
+from evenseg.functional.clustering import Balance, CountRule, Rounding
 from evenseg.functional.distributed import sum_over_ranks
-from evenseg.functional.subclass_counts import CountRule, Rounding
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.stages.cluster.codebook import Codebook, load_tensors, save_tensors
 from evenseg.stages.cluster.counts import Counts, chosen_counts, explicit_counts
