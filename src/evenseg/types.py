@@ -225,8 +225,7 @@ class DataFacts(NamedTuple):
     class_names: C of them. class_frequency: (C,) int64, labeled pixels of each class. labeled_images,
     unlabeled_images: length of the lists. labeled_batch, unlabeled_batch: images per step over all ranks.
     presence: (C, labeled_images) bool, which labeled image shows which class; None where only the networks of a
-    finished run are wanted. subclass_counts: (C,) int64, into how many subclasses the labeled pixels of each class are
-    divided, whose ids follow each other; the map ``subclass`` of labeled images has them. None without such maps.
+    finished run are wanted. subclass_counts: (C,) int64, subclasses of each class, in runs with ``data.subclasses``.
     """
 
     class_names: tuple[str, ...]

@@ -18,11 +18,11 @@ class Divided(Method):
 
     def __init__(self, network: SegmentationNetwork, *, data: DataFacts) -> None:
         assert data.subclass_counts is not None
-        self_count = int(data.subclass_counts.sum())
-        network.add_head("subclass", nn.Conv2d(network.channels["decoder"], self_count, 1))
+        total = int(data.subclass_counts.sum())
+        network.add_head("subclass", nn.Conv2d(network.channels["decoder"], total, 1))
         super().__init__(network)
         parent = torch.arange(len(data.class_names)).repeat_interleave(data.subclass_counts)
-        self.ignored = ignore_label(self_count)
+        self.ignored = ignore_label(total)
         self.register_buffer("parent", parent)
 
     def training_step(self, batch: Batch, step: Step) -> StepOutput:

@@ -13,6 +13,7 @@ from evenseg.functional.random import key
 from evenseg.recipes.base import ClusterStage, Recipe, Stage, TrainStage
 from evenseg.recipes.overrides import as_overrides, divide, of_stages, with_settings
 from evenseg.registry import check_arguments
+from evenseg.stages.cluster.counts import check_budget
 from evenseg.stages.cluster.features import Tap
 from evenseg.stages.cluster.run import Options
 from evenseg.training.build import method_class
@@ -132,6 +133,8 @@ class USRN(Recipe):
         given = {**self.clustering, **mine, **({"counts": named} if named else {})}
         found = _Clustering(**check_arguments(_Clustering, given, where=f"stages.{CLUSTER}"))
         with_settings(config.model_copy(update={"stages": {}}), CLUSTER, others)  # sees what is wrong with them
+        if found.options.counts is None:
+            check_budget(found.options.rule, found.options.budget, 1)
         options = found.options._replace(seed=key(config.seed, CLUSTER))
         return ClusterStage(CLUSTER, SUPERVISED, options, tuple(as_overrides(CLUSTER, others)))
 

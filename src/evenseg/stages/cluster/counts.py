@@ -39,6 +39,17 @@ def explicit_counts(counts: Counts, names: Sequence[str]) -> Tensor:
     return torch.tensor([counts.get(name, 1) for name in names])
 
 
+def check_budget(rule: CountRule, budget: int | None, num_classes: int) -> None:
+    """Raises InputError where there could not be so few subclasses, or the rule needs a number."""
+    if budget is None:
+        if rule == "budget":
+            raise InputError("budget: the rule budget needs a number; give one, such as 254")
+    elif budget < num_classes:
+        raise InputError(
+            f"budget: {budget} subclasses are fewer than the {num_classes} classes; give at least {num_classes}"
+        )
+
+
 def chosen_counts(
     cells: Tensor,
     names: Sequence[str],
@@ -70,13 +81,9 @@ def chosen_counts(
             if want > max(have, 1):
                 raise InputError(f"counts: {name} has {have} cells, which cannot form {want} subclasses; give fewer")
         return found
-    if budget is not None and budget < len(names):
-        raise InputError(
-            f"budget: {budget} subclasses are fewer than the {len(names)} classes; give at least {len(names)}"
-        )
+    check_budget(rule, budget, len(names))
     if rule == "budget":
-        if budget is None:
-            raise InputError("budget: the rule budget needs a number; give one, such as 254")
+        assert budget is not None  # as has been checked
         return subclass_counts(cells, rule=rule, budget=budget, rounding=rounding)
     found = subclass_counts(cells, rule=rule, rounding=rounding)
     if budget is None or (total := int(found.sum())) <= budget:

@@ -23,7 +23,7 @@ from evenseg.functional.clustering import Balance, CountRule, Rounding
 from evenseg.functional.distributed import sum_over_ranks
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.stages.cluster.codebook import Codebook, load_tensors, save_tensors
-from evenseg.stages.cluster.counts import Counts, chosen_counts, explicit_counts
+from evenseg.stages.cluster.counts import Counts, check_budget, chosen_counts, explicit_counts
 from evenseg.stages.cluster.features import CellFiles, Features, Tap, store_features
 from evenseg.stages.cluster.fit import Balanced, Sample, balance_prices, fit_classes
 from evenseg.stages.cluster.report import ClusterReport
@@ -106,6 +106,8 @@ def cluster_run(
     config = configure(stored)
     if options.counts is not None:
         explicit_counts(options.counts, facts.classes.names)  # a wrong name is told before the passes
+    else:
+        check_budget(options.rule, options.budget, facts.classes.num_classes)
     fabric = make_fabric(config.train)
     role, predictor = predictor_of(load_method(run, config, facts, which), network)
     source = _network_of(run, predictor).to(fabric.device)
