@@ -21,6 +21,7 @@ from evenseg.stages.cluster.grid import Grid
 from evenseg.stages.cluster.report import ClusterReport
 from evenseg.stages.cluster.sample import draw_cells, gather_features
 from evenseg.stages.cluster.write import subclass_map
+from evenseg.types import NetworkOutput
 
 CLASSES = Classes(("road", "car", "sign"), palette(3))
 
@@ -50,6 +51,18 @@ def test_cells_and_pixels(grid: Grid) -> None:
     assert grid.pooled(2).pixels / grid.pooled(2).cells == 2 * stride
 
 
+class Huge(torch.nn.Module):
+    """A network whose features are beyond the reach of 16 bits."""
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        output = self.network(image)
+        return output._replace(features={name: 1e6 * value for name, value in output.features.items()})
+
+
 @pytest.mark.parametrize(("tap", "size", "shape"), [("decoder", (48, 64), (6, 8)), ("decoder", (37, 50), (5, 7))])
 def test_features_are_means_of_the_networks_without_its_padding(
     tap: str, size: tuple[int, int], shape: tuple[int, int]
@@ -67,6 +80,9 @@ def test_features_are_means_of_the_networks_without_its_padding(
         for column in range(shape[1]):
             mean = whole[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean(dim=(1, 2))
             torch.testing.assert_close(found[row, column], mean, atol=2e-3, rtol=2e-3)
+    assert features(image).dtype == torch.float16
+    huge = features._replace(network=Huge(network))  # type: ignore[arg-type]
+    torch.testing.assert_close(huge(image), 1e6 * found, atol=1e3, rtol=2e-3)
     high = Features.of(network, "high", 8)
     assert (high.pool, high.grid.pixels / high.grid.cells) == (1, 16)
 

@@ -26,7 +26,8 @@ Tap = Literal["decoder", "high", "low"]
 
 
 class Cells(NamedTuple):
-    """The cells of an image: feature (rows, columns, D) float16; label (rows, columns), the class at the centre."""
+    """The cells of an image: feature (rows, columns, D) float16, float32 where that does not reach; label (rows,
+    columns), the class at the centre."""
 
     feature: np.ndarray
     label: np.ndarray
@@ -87,12 +88,15 @@ class Features(NamedTuple):
         return cls(network, tap, pool, Grid(side, along).pooled(pool))
 
     def __call__(self, image: Tensor, autocast: Autocast = nullcontext) -> Tensor:
-        """(1, 3, H, W) in [0, 1] to (rows, columns, D) float16 on the CPU, without the cells of the padding."""
+        """(1, 3, H, W) in [0, 1] to (rows, columns, D) float16 on the CPU, without the cells of the padding; float32
+        where numbers are too large for that."""
         with torch.no_grad(), autocast():
             feature = self.network(image).features[self.tap]
         # cells at the edge are the mean of those that there are
         pooled = F.avg_pool2d(feature.float(), self.pool, ceil_mode=True) if self.pool > 1 else feature.float()
-        return pooled[0].permute(1, 2, 0).half().cpu().contiguous()
+        cells = pooled[0].permute(1, 2, 0).cpu().contiguous()
+        half = cells.half()
+        return half if bool(half.isfinite().all()) else cells
 
 
 def store_features(
@@ -132,8 +136,8 @@ def store_features(
             feature = features(to_images([image], device), autocast).numpy()
             if not np.isfinite(feature).all():
                 raise InputError(
-                    f"{images.lines[number]}: the network's {features.tap} feature is not finite in 16 bits; cluster "
-                    "another feature, or train the network again"
+                    f"{images.lines[number]}: the network's {features.tap} feature is not finite; cluster another "
+                    "feature, or train the network again"
                 )
             shape = feature.shape[0], feature.shape[1]
             files.write(images.names[number], Cells(feature, features.grid.cell_labels(label, shape)))

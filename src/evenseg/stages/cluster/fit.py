@@ -19,13 +19,13 @@ CURVATURE = 8192  # drawn cells that tell how sizes follow prices
 
 
 class Sample(NamedTuple):
-    """Drawn cells. feature: (n, D) float16. group: (n,) int64, their classes in order."""
+    """Drawn cells. feature: (n, D) float16 or float32. group: (n,) int64, their classes in order."""
 
     feature: Tensor
     group: Tensor
 
     def of_class(self, number: int) -> Tensor:
-        """(m, D) float16."""
+        """(m, D), those of a class."""
         return self.feature[self.group == number]
 
 

@@ -59,7 +59,7 @@ def draw_cells(files: CellFiles, names: Iterable[tuple[int, str]], wanted: Tenso
 
 
 def gather_features(files: CellFiles, names: Iterable[tuple[int, str]], drawn: Drawn) -> Tensor:
-    """The features of the drawn cells, (n, D) float16, read by the processes whose images they are in."""
+    """The features of the drawn cells, (n, D) float16 or float32, read by the processes whose images they are in."""
     places, features = [torch.empty(0, dtype=torch.int64)], []
     for number, name in names:
         index = (drawn.image == number).nonzero().squeeze(1)
