@@ -15,7 +15,7 @@ from evenseg.benchmark.watch import last_step
 from evenseg.config import Config
 from evenseg.data.build import build_scored
 from evenseg.errors import InputError
-from evenseg.recipes.base import LabelStage
+from evenseg.recipes.base import TrainStage
 from evenseg.recipes.run import stages_of
 from evenseg.training.probe import Cost, probe
 
@@ -88,7 +88,7 @@ def _trainings(config: Config) -> list[_Training]:
         return [_Training(config, 0, "")]
     found: dict[str, _Training] = {}
     for stage in stages_of(config):
-        if isinstance(stage, LabelStage):
+        if not isinstance(stage, TrainStage):
             continue
         before = found.get(stage.after or "")
         begin = before.config.train.steps if before is not None and stage.start == "continued" else 0

@@ -11,6 +11,7 @@ import typer
 from evenseg import __version__
 from evenseg.cli.benchmark import benchmark
 from evenseg.cli.catalog import describe, list_names
+from evenseg.cli.cluster import cluster
 from evenseg.cli.compare import compare
 from evenseg.cli.evaluate import evaluate
 from evenseg.cli.export import export
@@ -34,6 +35,7 @@ app.command("train", short_help="Train a model into a run folder, or resume it."
 app.command("evaluate", short_help="Score a run, per class and on average.")(evaluate)
 app.command("predict", short_help="Label images and videos with a trained run.")(predict)
 app.command("pseudo-label", short_help="Class-balanced pseudo-labels of any number of images.")(pseudo_label)
+app.command("cluster", short_help="Divide the labeled classes into subclasses of equal size.")(cluster)
 app.command("export", short_help="Take a trained network away: ONNX, torch.export, safetensors.")(export)
 app.command("benchmark", short_help="Train a plan of runs and tabulate them.")(benchmark)
 app.command("compare", short_help="Two runs side by side, with intervals.")(compare)

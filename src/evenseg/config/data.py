@@ -65,6 +65,7 @@ class DataConfig(Section):
     fold: Count = 0
     unlabeled: str | None = None  # list or folder; default: the rest of `train`
     pseudo_labeled: str | None = None  # list of images with labels that a network has made
+    subclasses: str | None = None  # folder with subclass maps of the labeled images, made by evenseg cluster
     val: str | None = None
     test: str | None = None
     labels: str | None = None  # folder of label maps, where `labeled`, `val`, ... are folders of images

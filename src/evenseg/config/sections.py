@@ -89,7 +89,7 @@ class HealthConfig(Section):
 
 
 # Recipes that can be named as a method, and the method that they then train with. Arguments are the recipe's.
-STUDENTS = {"dars": "supervised"}
+STUDENTS = {"dars": "supervised", "usrn": "usrn_joint"}
 
 
 class Config(Section):

@@ -13,10 +13,11 @@ from evenseg.data.dataset import DataSplits
 from evenseg.data.folder import FolderDataset
 from evenseg.data.leaks import refuse_labeled, refuse_leaks, transductive_warnings
 from evenseg.data.lists import Entry, format_line, read_source
-from evenseg.data.memory import Memory, memory_file
+from evenseg.data.memory import Memory, file_state, memory_file
 from evenseg.data.pseudo_labeled import KEY as PSEUDO_LABELED
 from evenseg.data.pseudo_labeled import pseudo_label_classes, read_pseudo_labeled, with_label_files
 from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings, withhold
+from evenseg.data.subclasses import Labeled, read_subclasses
 from evenseg.errors import InputError
 
 
@@ -69,6 +70,14 @@ def build_folder(
     datasets = {key: FolderDataset(root, entries, classes, resize=config.resize) for key, entries in lists.items()}
     if pseudo_labeled is not None:
         datasets[PSEUDO_LABELED] = FolderDataset(root, pseudo_files, pseudo_classes, resize=config.resize)
+    split_sha256 = {key: fingerprint(_canonical(entry, root) for entry in entries) for key, entries in lists.items()}
+    lines = {key: [format_line(entry) for entry in entries] for key, entries in lists.items()}
+    subclasses = None
+    if config.subclasses is not None:
+        on = _labeled_images(datasets["labeled"], split_sha256["labeled"])
+        subclasses, lines["subclasses"] = read_subclasses(
+            config.subclasses, root, on, cache_dir=cache_dir, progress=progress
+        )
     return DataSplits(
         classes=classes,
         labeled=datasets["labeled"],
@@ -77,11 +86,12 @@ def build_folder(
         test=datasets.get("test"),
         class_frequency=counts.sum(axis=0),
         class_presence=counts > 0,
-        split_sha256={key: fingerprint(_canonical(entry, root) for entry in entries) for key, entries in lists.items()},
-        lists={key: [format_line(entry) for entry in entries] for key, entries in lists.items()},
+        split_sha256=split_sha256,
+        lists=lines,
         warnings=warnings,
         holdout=datasets.get("holdout"),
         pseudo_labeled=datasets.get(PSEUDO_LABELED),
+        subclasses=subclasses,
     )
 
 
@@ -189,6 +199,17 @@ def _pseudo_labeled_entries(
     refuse_leaks(entries, PSEUDO_LABELED, scored, root)
     refuse_labeled(entries, labeled, root)
     return entries
+
+
+def _labeled_images(dataset: FolderDataset, sha256: str) -> Labeled:
+    """What subclass maps have to lie on."""
+    return Labeled(
+        dataset,
+        sha256,
+        dataset.resize,
+        lambda name: _canonical(Entry(name, None, ""), dataset.root),
+        lambda index: file_state(dataset.files(index)[-1]),
+    )
 
 
 def _without(unlabeled: list[Entry], withheld: Sequence[Entry], root: Path) -> list[Entry]:

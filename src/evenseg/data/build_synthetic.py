@@ -19,6 +19,7 @@ from evenseg.data.memory import Memory, memory_file
 from evenseg.data.pseudo_labeled import KEY as PSEUDO_LABELED
 from evenseg.data.pseudo_labeled import Relabeled, pseudo_label_classes, read_pseudo_labeled
 from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings, withhold
+from evenseg.data.subclasses import Labeled, read_subclasses
 from evenseg.data.synthetic import SyntheticStreets
 from evenseg.errors import InputError
 
@@ -57,6 +58,13 @@ def build_synthetic(
     for key in ("val", "test"):
         datasets[key] = scored_synthetic(config, key, seed=seed, cache_dir=cache_dir, progress=progress)
     names = {key: [dataset.name(index) for index in range(len(dataset))] for key, dataset in datasets.items()}
+    split_sha256 = {key: fingerprint(each) for key, each in names.items()}
+    subclasses = None
+    lines: list[str] = []
+    if config.subclasses is not None:
+        state = [_generation(), seed, *config.size]
+        labeled = Labeled(datasets["labeled"], split_sha256["labeled"], None, lambda name: name, lambda index: state)
+        subclasses, lines = read_subclasses(config.subclasses, Path(), labeled, cache_dir=cache_dir, progress=progress)
     return DataSplits(
         classes=train.classes,
         labeled=datasets["labeled"],
@@ -65,11 +73,16 @@ def build_synthetic(
         test=datasets["test"],
         class_frequency=counts[drawn].sum(axis=0),
         class_presence=counts[drawn] > 0,
-        split_sha256={key: fingerprint(each) for key, each in names.items()},
-        lists={**names, **({PSEUDO_LABELED: list(map(format_line, pseudo_labeled))} if pseudo_labeled else {})},
+        split_sha256=split_sha256,
+        lists={
+            **names,
+            **({PSEUDO_LABELED: list(map(format_line, pseudo_labeled))} if pseudo_labeled else {}),
+            **({"subclasses": lines} if lines else {}),
+        },
         warnings=missing_class_warnings(train.classes.names, counts[drawn]),
         holdout=datasets.get("holdout"),
         pseudo_labeled=datasets.get(PSEUDO_LABELED),
+        subclasses=subclasses,
     )
 
 

@@ -9,6 +9,7 @@ and processes that build at the same time write the same bytes.
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 import random
@@ -16,7 +17,7 @@ import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +25,11 @@ from typing import NamedTuple
 import numpy as np
 
 from evenseg.data.check import Progress, in_parallel
-from evenseg.data.dataset import Dataset, DataSplits
+from evenseg.data.dataset import SUBCLASS, Dataset, DataSplits
 from evenseg.data.folder import FolderDataset
 from evenseg.data.image_io import read_size
-from evenseg.data.resize import resized_shape
+from evenseg.data.resize import Resize, resized_shape
+from evenseg.data.subclasses import SubclassFiles
 from evenseg.errors import InputError
 
 _HEADER = struct.Struct("<4I")  # height, width, channels (0: none), bytes per value; then the pixels
@@ -39,8 +41,8 @@ _ABANDONED = 3600.0  # seconds after which a temporary file is taken to be a kil
 def cache_splits(splits: DataSplits, folder: Path, progress: Progress | None = None) -> DataSplits:
     """The same data, read from the cache in ``folder``, which is filled first.
 
-    Images of files that are read again and again are cached: ``labeled``, ``unlabeled``,
-    ``pseudo_labeled``, ``val``, ``holdout``.
+    Files that are read again and again are cached: those of ``labeled``, ``unlabeled``, ``pseudo_labeled``,
+    ``val``, ``holdout`` and ``subclasses``.
 
     Raises:
         InputError: the folder cannot be written or the disk is too small.
@@ -53,10 +55,19 @@ def cache_splits(splits: DataSplits, folder: Path, progress: Progress | None = N
     assert labeled is not None
     unlabeled, pseudo_labeled = cached(splits.unlabeled), cached(splits.pseudo_labeled)
     val, holdout = cached(splits.val), cached(splits.holdout)
-    every = (labeled, unlabeled, pseudo_labeled, val, holdout)
-    fill_cache([each for each in every if isinstance(each, CachedDataset)], progress)
+    every: list[object] = [labeled, unlabeled, pseudo_labeled, val, holdout]
+    subclasses = splits.subclasses
+    if subclasses is not None and isinstance(subclasses.read, SubclassFiles):
+        subclasses = subclasses._replace(read=CachedSubclasses(subclasses.read, folder))
+        every.append(subclasses.read)
+    fill_cache([each for each in every if isinstance(each, (CachedDataset, CachedSubclasses))], progress)
     return splits._replace(
-        labeled=labeled, unlabeled=unlabeled, pseudo_labeled=pseudo_labeled, val=val, holdout=holdout
+        labeled=labeled,
+        unlabeled=unlabeled,
+        pseudo_labeled=pseudo_labeled,
+        val=val,
+        holdout=holdout,
+        subclasses=subclasses,
     )
 
 
@@ -78,22 +89,7 @@ class CachedDataset:
         self.label_files = [self._file("label", each[1], meaning) if len(each) > 1 else None for each in files]
 
     def _file(self, kind: str, source: Path, meaning: tuple[int | None, ...]) -> Path | None:
-        """Where the pixels of a source belong; None for a source that is not there."""
-        try:
-            state = source.stat()
-        except OSError:
-            return None
-        facts = (
-            _VERSION,
-            kind,
-            os.path.abspath(source),
-            state.st_size,
-            state.st_mtime_ns,
-            self.dataset.resize,
-            meaning,
-        )
-        name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-        return self.folder / name[:2] / f"{name}.raw"
+        return _file(self.folder, kind, source, self.dataset.resize, meaning)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -112,6 +108,53 @@ class CachedDataset:
         """Path of the image as written in the list."""
         return self.dataset.name(index)
 
+    def missing(self) -> list[_Missing]:
+        """What is not in the cache, with the bytes that it will take (0 where the header is broken)."""
+        source, missing = self.dataset, []
+        depth = 2 if self.classes.num_classes > 255 else 1
+        for index, (image, label) in enumerate(zip(self.image_files, self.label_files, strict=True)):
+            image_due = image is not None and _load(image) is None
+            label_due = label is not None and _load(label) is None
+            if not (image_due or label_due):
+                continue
+            try:
+                height, width = resized_shape(*read_size(source.files(index)[0]), source.resize)
+            except InputError:
+                height = width = 0
+            if image_due and image is not None:
+                missing.append(_Missing(image, partial(source.image, index), height * width * 3))
+            if label_due and label is not None:
+                missing.append(_Missing(label, partial(source.label, index), height * width * depth))
+        return missing
+
+
+class CachedSubclasses:
+    """Subclass maps read from their cache, as a ``CachedDataset`` reads label maps.
+
+    Args:
+        maps: the files.
+        folder: of the cache.
+    """
+
+    def __init__(self, maps: SubclassFiles, folder: Path) -> None:
+        self.maps = maps
+        self.folder = folder
+        self.cached = [_file(folder, SUBCLASS, file, None, (maps.num_subclasses,)) for file in maps.files]
+
+    def __call__(self, index: int) -> np.ndarray:
+        """The (H, W) map of a labeled image."""
+        cached = _load(self.cached[index])
+        return self.maps(index) if cached is None else cached
+
+    def missing(self) -> list[_Missing]:
+        """See ``CachedDataset``."""
+        depth = 2 if self.maps.num_subclasses > 255 else 1
+        return [
+            _Missing(cached, partial(self.maps, index), math.prod(read_size(self.maps.files[index])) * depth)
+            for index, cached in enumerate(self.cached)
+            if cached is not None and _load(cached) is None
+        ]
+
 
 class _Missing(NamedTuple):
     file: Path
@@ -119,7 +162,18 @@ class _Missing(NamedTuple):
     size: int  # bytes
 
 
-def fill_cache(datasets: list[CachedDataset], progress: Progress | None = None) -> None:
+def _file(folder: Path, kind: str, source: Path, resize: Resize, meaning: tuple[int | None, ...]) -> Path | None:
+    """Where the pixels of a source belong; None for a source that is not there."""
+    try:
+        state = source.stat()
+    except OSError:
+        return None
+    facts = (_VERSION, kind, os.path.abspath(source), state.st_size, state.st_mtime_ns, resize, meaning)
+    name = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+    return folder / name[:2] / f"{name}.raw"
+
+
+def fill_cache(datasets: Sequence[CachedDataset | CachedSubclasses], progress: Progress | None = None) -> None:
     """Decode what the cache does not hold yet. What cannot be decoded is left out.
 
     Processes that do so at the same time share the work.
@@ -127,7 +181,7 @@ def fill_cache(datasets: list[CachedDataset], progress: Progress | None = None) 
     Raises:
         InputError: the folder cannot be written or the disk is too small.
     """
-    missing = list({each.file: each for dataset in datasets for each in _missing(dataset)}.values())
+    missing = list({each.file: each for dataset in datasets for each in dataset.missing()}.values())
     if not missing:
         return
     folder = datasets[0].folder
@@ -145,26 +199,6 @@ def fill_cache(datasets: list[CachedDataset], progress: Progress | None = None) 
             _write(each.file, pixels)
 
     in_parallel(add, missing, "images and labels to cache", progress)
-
-
-def _missing(dataset: CachedDataset) -> list[_Missing]:
-    """What of a data set is not in the cache, with the bytes that it will take (0 where the header is broken)."""
-    source, missing = dataset.dataset, []
-    depth = 2 if dataset.classes.num_classes > 255 else 1
-    for index, (image, label) in enumerate(zip(dataset.image_files, dataset.label_files, strict=True)):
-        image_due = image is not None and _load(image) is None
-        label_due = label is not None and _load(label) is None
-        if not (image_due or label_due):
-            continue
-        try:
-            height, width = resized_shape(*read_size(source.files(index)[0]), source.resize)
-        except InputError:
-            height = width = 0
-        if image_due and image is not None:
-            missing.append(_Missing(image, partial(source.image, index), height * width * 3))
-        if label_due and label is not None:
-            missing.append(_Missing(label, partial(source.label, index), height * width * depth))
-    return missing
 
 
 def _make_room(folder: Path, needed: int) -> None:

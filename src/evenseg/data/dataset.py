@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from evenseg.data.classes import Classes
+
+SUBCLASS = "subclass"  # name of their maps in a batch
 
 
 @runtime_checkable
@@ -67,6 +69,23 @@ class Subset:
         return self.dataset.name(self.indices[index])
 
 
+class Subclasses(NamedTuple):
+    """Labeled pixels by subclass.
+
+    counts: (C,) int64, subclasses of each class; those of class c have the ids offsets[c] to
+    offsets[c] + counts[c] - 1, where offsets are the sums of the counts before. read: the (H, W) map of a labeled
+    image by its position, uint8, or uint16 above 255 subclasses, with ids or the ignore label of so many. It can be
+    pickled.
+    """
+
+    counts: np.ndarray
+    read: Callable[[int], np.ndarray]
+
+    def maps(self, index: int) -> dict[str, np.ndarray]:
+        """As the loader takes further label maps of a labeled image."""
+        return {SUBCLASS: self.read(index)}
+
+
 class DataSplits(NamedTuple):
     """The data of a run. Absent parts are None.
 
@@ -76,7 +95,7 @@ class DataSplits(NamedTuple):
     ``holdout``, where given): the fingerprint of the list and its lines, see ``splits.fingerprint``.
     warnings: sentences for the user. holdout: labeled images that are withheld from training, and
     neither in ``labeled`` nor in ``unlabeled``. pseudo_labeled: images with labels that a network has made, which
-    no count of classes includes.
+    no count of classes includes. subclasses: finer label maps of ``labeled``, by position; ``lists`` has what they are.
     """
 
     classes: Classes
@@ -91,3 +110,4 @@ class DataSplits(NamedTuple):
     warnings: list[str]
     holdout: Dataset | None = None
     pseudo_labeled: Dataset | None = None
+    subclasses: Subclasses | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evenseg.errors import InputError
-from evenseg.recipes.base import Stage, TrainStage
+from evenseg.recipes.base import Stage
 from evenseg.schema import show
 from evenseg.training.folder import write_json
 
@@ -25,9 +25,8 @@ class Ledger:
         self.folder = folder
 
     def artifact(self, stage: Stage) -> Path:
-        """The file that others go on from: a checkpoint, or a list of pseudo-labels."""
-        last = "checkpoints/last.ckpt" if isinstance(stage, TrainStage) else "labels/list.txt"
-        return self.folder / stage.name / last
+        """The file that others go on from: a checkpoint, a list of pseudo-labels, or what describes subclass maps."""
+        return self.folder / stage.name / stage.artifact
 
     def check(self, stages: Sequence[Stage]) -> None:
         """Raises InputError where a stage that has begun had other settings, with its name and the key."""
@@ -64,7 +63,7 @@ class Ledger:
 
     def finish(self, stage: Stage) -> None:
         """Notes that a stage is done."""
-        # of a list of labels the file alone tells little: it names them
+        # of labels and maps the file alone tells little: it names them
         made_of = json.dumps([_plain(stage.settings), self._inputs(stage)], sort_keys=True)
         self._write(stage, hashlib.sha256(made_of.encode() + self.artifact(stage).read_bytes()).hexdigest())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,17 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from evenseg import registry
-from evenseg.config import Config, dump, load_config, override_config
+from evenseg.config import Config, dump, load_config
 from evenseg.data.build import build_data
-from evenseg.data.leaks import refuse_as_pseudo_labeled
 from evenseg.errors import InputError
-from evenseg.recipes.base import LabelStage, Recipe, Stage, TrainStage
+from evenseg.recipes.base import Recipe, Stage, TrainStage
 from evenseg.recipes.ledger import Ledger
-from evenseg.stages.pseudo_label.run import pseudo_label_run
 from evenseg.training.build import method_class
 from evenseg.training.checkpoint import write_text
 from evenseg.training.display import check_progress
 from evenseg.training.fabric import ends_with_others, make_fabric
 from evenseg.training.folder import locked, write_json
-from evenseg.training.run import summary, train
+from evenseg.training.run import summary
 
 _OWN = frozenset({"config.yaml", ".lock", "result.json"})  # of a stage, which the whole run has of its own
 
@@ -69,7 +66,8 @@ def run_recipe(config: Config, output: Path) -> int:
         progress = check_progress(fabric.is_global_zero)
         holdout = config.health.holdout
         splits = build_data(config.data, seed=config.seed, progress=progress, needs_unlabeled=True, holdout=holdout)
-        refuse_as_pseudo_labeled(splits)
+        for stage in stages:
+            stage.refuse(splits)
     fabric.barrier()  # all have looked before the first one writes
     with locked(output) if fabric.is_global_zero else nullcontext():
         return _run(config, output, stages, ledger, fabric)
@@ -95,7 +93,7 @@ def _run(config: Config, output: Path, stages: list[Stage], ledger: Ledger, fabr
             continue
         if first:
             ledger.begin(stage)
-        if code := _make(stage, ledger, fabric):
+        if code := stage.make(ledger.folder, first=first):
             return code
         if first:
             ledger.finish(stage)
@@ -103,63 +101,6 @@ def _run(config: Config, output: Path, stages: list[Stage], ledger: Ledger, fabr
     if first:
         _publish(output / "stages" / last.name, output, str(config.recipe_name))
     return 0
-
-
-def _make(stage: Stage, ledger: Ledger, fabric: Fabric) -> int:
-    folder = ledger.folder / stage.name
-    if isinstance(stage, LabelStage):
-
-        def configure(config: Config) -> Config:
-            return override_config(config, list(stage.overrides))
-
-        show = check_progress(fabric.is_global_zero)
-        selected = pseudo_label_run(
-            ledger.folder / stage.run,
-            folder,
-            options=stage.options,
-            configure=configure,
-            progress=None if show is None else _told(show),
-        )
-        if fabric.is_global_zero:
-            print(f"{folder}: {_in_short(selected.report)}; more in {selected.list_file.parent}/report.md", flush=True)
-        return 0
-    if stage.after is None or stage.labels is None:
-        return train(stage.config, folder)
-    config = _with_labels(stage.config, ledger.folder / stage.labels / "labels" / "list.txt")
-    if fabric.is_global_zero:
-        _follow_move(folder, config)
-    fabric.barrier()
-    earlier = ledger.folder / stage.after / "checkpoints" / "last.ckpt"
-    if stage.start == "continued":
-        return train(config, folder, continued=earlier)
-    return train(config, folder, initial=earlier)
-
-
-def _with_labels(config: Config, labels: Path) -> Config:
-    data = config.data.model_copy(update={"pseudo_labeled": str(labels.resolve())})
-    return config.model_copy(update={"data": data})
-
-
-def _follow_move(folder: Path, config: Config) -> None:
-    """Where a round began before the run was moved, its configuration names the labels' former place."""
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return
-    stored = load_config(str(path), [])
-    if stored.data.pseudo_labeled not in (None, config.data.pseudo_labeled):
-        # what they are made from has not changed: the ledger has seen to that
-        write_text(path, dump(_with_labels(stored, Path(str(config.data.pseudo_labeled)))))
-
-
-def _in_short(report: dict[str, Any]) -> str:
-    far = "infinite" if report["kl"] is None else f"{report['kl']:.4f}"
-    lost = f", no pixel of {', '.join(report['missing'])}" if report["missing"] else ""
-    share = report["coverage"] or 0.0
-    return f"{share:.1%} of {report['pixels']:,} pixels labeled, KL divergence to the labels {far} nats{lost}"
-
-
-def _told(show: Callable[[int, int, str], None]) -> Callable[[str, int, int], None]:
-    return lambda what, done, total: show(done, total, what)
 
 
 def _claim(output: Path) -> None:

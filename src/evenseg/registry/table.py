@@ -26,6 +26,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
     "recipe": {
         "self_training": "evenseg.recipes.self_training:SelfTraining",
         "dars": "evenseg.recipes.self_training:SelfTraining",
+        "usrn": "evenseg.recipes.usrn:USRN",
     },
     "component": {
         "threshold": "evenseg.components.threshold:Threshold",

@@ -27,7 +27,8 @@ class RunFacts(NamedTuple):
 
     class_frequency: (C,) int64 labeled pixels. tail: its tail classes and the rule that chose them. images: length
     of the lists ``labeled`` and, where there is one, ``unlabeled``. presence: (labeled images, C) bool, which shows
-    which class; None in a run that is only read.
+    which class; None in a run that is only read. subclasses: (C,) int64, into how many each class is divided; None in a
+    run without them.
     """
 
     classes: Classes
@@ -35,6 +36,7 @@ class RunFacts(NamedTuple):
     tail: TailClasses
     images: dict[str, int]
     presence: np.ndarray | None = None
+    subclasses: np.ndarray | None = None
 
     def data(self, config: Config) -> DataFacts:
         """What the method of the run is told."""
@@ -46,6 +48,7 @@ class RunFacts(NamedTuple):
             config.train.labeled_batch,
             config.train.unlabeled_batch,
             None if self.presence is None else torch.from_numpy(self.presence).T.contiguous(),
+            None if self.subclasses is None else torch.from_numpy(self.subclasses),
         )
 
 
@@ -53,7 +56,8 @@ def facts_of(splits: DataSplits) -> RunFacts:
     """The facts of the data a run is about to use."""
     tail = tail_classes(splits.classes.names, splits.class_frequency, splits.classes.tail)
     images = {name: len(lines) for name, lines in splits.lists.items()}
-    return RunFacts(splits.classes, splits.class_frequency, tail, images, splits.class_presence)
+    subclasses = None if splits.subclasses is None else splits.subclasses.counts
+    return RunFacts(splits.classes, splits.class_frequency, tail, images, splits.class_presence, subclasses)
 
 
 def claim(folder: Path, config: Config, lists: dict[str, list[str]]) -> None:
@@ -120,6 +124,7 @@ def write_start(folder: Path, config: Config, splits: DataSplits, facts: RunFact
         "tail": list(facts.tail.names),
         "tail_rule": facts.tail.rule,
         "class_frequency": facts.class_frequency.tolist(),
+        **({} if facts.subclasses is None else {"subclass_counts": facts.subclasses.tolist()}),
     }
     for name, lines in splits.lists.items():
         write_text(folder / "lists" / f"{name}.txt", "".join(line + "\n" for line in lines))
@@ -144,7 +149,10 @@ def read_run(folder: Path) -> tuple[Config, RunFacts]:
         classes = Classes(tuple(stored["names"]), colors, stored["ignore_index"], tail.names)
         lists = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "lists").glob("*.txt")}
         images = {"labeled": 0, **{name: len(text.splitlines()) for name, text in lists.items()}}
-        return config, RunFacts(classes, np.array(stored["class_frequency"], dtype=np.int64), tail, images)
+        frequency = np.array(stored["class_frequency"], dtype=np.int64)
+        counts = stored.get("subclass_counts")
+        subclasses = None if counts is None else np.array(counts, dtype=np.int64)
+        return config, RunFacts(classes, frequency, tail, images, subclasses=subclasses)
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'classes.json'}: missing or damaged; run the training command again") from None
 

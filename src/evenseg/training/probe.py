@@ -9,13 +9,13 @@ import torch
 
 from evenseg.config import Config
 from evenseg.data.batches import RawBatch
+from evenseg.data.dataset import SUBCLASS
 from evenseg.training.build import build_method
 from evenseg.training.fabric import make_fabric
 from evenseg.training.step import OptimizerStep
 from evenseg.types import DataFacts, ViewSpec
 
 REPETITIONS = 3  # of which the first allocates
-SUBCLASSES = 6  # of each class, for methods that want some
 
 
 class Cost(NamedTuple):
@@ -58,8 +58,8 @@ def random_facts(config: Config, num_classes: int) -> DataFacts:
     frequency = torch.full((num_classes,), 1000, dtype=torch.int64)
     names = tuple(f"class {number}" for number in range(num_classes))
     presence = torch.ones(num_classes, labeled, dtype=torch.bool)
-    counts = torch.full((num_classes,), SUBCLASSES)
-    return DataFacts(names, frequency, labeled, 2 * unlabeled, labeled, unlabeled, presence, counts)
+    subclasses = torch.full((num_classes,), _subclasses(num_classes))
+    return DataFacts(names, frequency, labeled, 2 * unlabeled, labeled, unlabeled, presence, subclasses)
 
 
 def random_batch(config: Config, num_classes: int, views: ViewSpec) -> RawBatch:
@@ -74,14 +74,16 @@ def random_batch(config: Config, num_classes: int, views: ViewSpec) -> RawBatch:
     blocks = torch.randint(0, num_classes, (labeled, -(-height // 32), -(-width // 32)), generator=generator)
     label = blocks.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, :height, :width]
     label = label.to(torch.uint8 if num_classes <= 255 else torch.int32)
-    subclass = label.int() * SUBCLASSES + torch.arange(width, dtype=torch.int32) % SUBCLASSES
-    raw = RawBatch(noise(labeled), label, torch.arange(labeled), {"subclass": subclass})
+    subclass = label.int() * _subclasses(num_classes) + torch.arange(width, dtype=torch.int32) % _subclasses(
+        num_classes
+    )
+    raw = RawBatch(noise(labeled), label, torch.arange(labeled), {SUBCLASS: subclass})
     if views.paste is not None:
         raw = raw._replace(
             paste_image=noise(labeled),
             paste_label=label.flip(0),
             paste_index=torch.arange(labeled),
-            paste_maps={"subclass": subclass.flip(0)},
+            paste_maps={name: values.flip(0) for name, values in raw.labeled_maps.items()},
         )
     if config.data.pseudo_labeled is not None:
         pseudo = train.pseudo_batch // train.micro_batches
@@ -96,6 +98,11 @@ def random_batch(config: Config, num_classes: int, views: ViewSpec) -> RawBatch:
     extra *= 2 if views.partners else 1
     valid = torch.ones(extra, height, width, dtype=torch.bool)
     return raw._replace(unlabeled_image=noise(extra), unlabeled_valid=valid, unlabeled_index=torch.arange(extra))
+
+
+def _subclasses(num_classes: int) -> int:
+    """Of each class: as many as fit into 8 bits."""
+    return max(1, 254 // num_classes)
 
 
 def _seconds(step: OptimizerStep, config: Config, num_classes: int, index: int, views: ViewSpec) -> float:

@@ -163,6 +163,7 @@ class Trainer:
             first_step=self.progress.step,
             last_step=train.steps,
             unlabeled_from=self.method.supervised_steps,
+            labeled_maps=None if self.splits.subclasses is None else self.splits.subclasses.maps,
             asked={source: each.images_at for source, each in self.method.requests().items()},
             lag=LAG,
         )
