@@ -110,6 +110,11 @@ class NetworkOutput(NamedTuple):
     features: dict[str, Tensor] = {}  # noqa: RUF012 - as above
     heads: dict[str, Tensor] = {}  # noqa: RUF012 - as above
 
+    def detach(self) -> NetworkOutput:
+        """The same without gradient."""
+        features = {name: feature.detach() for name, feature in self.features.items()}
+        return NetworkOutput(self.logits.detach(), features, {name: head.detach() for name, head in self.heads.items()})
+
 
 class PseudoTarget(NamedTuple):
     """A teacher's opinion.

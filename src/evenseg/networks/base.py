@@ -91,6 +91,7 @@ class SegmentationNetwork(nn.Module):
         self._head_options: dict[str, tuple[Source, bool]] = {}
         if norm == "group":
             replace_batch_norm(self)
+        self.pretrained = weights is not None
         if weights is None:
             self.weights_report = "random weights"
         elif hub_tag is not None:
