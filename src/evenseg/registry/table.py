@@ -21,6 +21,8 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
         "ael": "evenseg.methods.ael:AEL",
         "c3": "evenseg.methods.c3:C3SemiSeg",
+        "cps": "evenseg.methods.cps:CPS",
+        "cac": "evenseg.methods.cac:CAC",
     },
     "recipe": {
         "self_training": "evenseg.recipes.self_training:SelfTraining",
