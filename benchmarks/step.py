@@ -29,7 +29,7 @@ from evenseg.data.batches import RawBatch
 from evenseg.training.probe import probe_step, random_batch
 from evenseg.training.step import OptimizerStep
 
-METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch", "ael", "c3")
+METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch", "ael", "c3", "cps")
 CLASSES = 21
 
 
@@ -51,12 +51,11 @@ def config_of(method: str, encoder: str, precision: str, size: int, batch: int) 
 def passes_of(step: OptimizerStep, raw: RawBatch) -> list[tuple[torch.nn.Module, int, bool]]:
     """Network, images and whether with gradient, of every pass that a step makes."""
     found: list[tuple[torch.nn.Module, int, bool]] = []
-    networks = [step.method.student, *([] if step.method.teacher is None else [step.method.teacher.network])]
     hooks = [
         network.register_forward_pre_hook(
             lambda network, inputs: found.append((network, len(inputs[0]), torch.is_grad_enabled()))
         )
-        for network in networks
+        for network in step.method.networks()
     ]
     step(0, [raw])
     for hook in hooks:

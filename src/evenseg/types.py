@@ -119,6 +119,11 @@ class NetworkOutput(NamedTuple):
         parts = ({name: value[chosen] for name, value in each.items()} for each in self[1:])
         return NetworkOutput(self.logits[chosen], *parts)
 
+    def detach(self) -> NetworkOutput:
+        """The same without gradient."""
+        features = {name: feature.detach() for name, feature in self.features.items()}
+        return NetworkOutput(self.logits.detach(), features, {name: head.detach() for name, head in self.heads.items()})
+
 
 class PseudoTarget(NamedTuple):
     """A teacher's opinion.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from evenseg.components.mixers import ClassMix, CutMix, mix
 from evenseg.functional import random
+from evenseg.functional.mixing import box_mask
 from evenseg.types import PseudoTarget, Step
 
 BATCH, CLASSES, SIZE = 4, 3, 32
@@ -48,11 +50,12 @@ MIXERS = [
     CutMix(),
     CutMix(probability=0.5),
     CutMix(area=(0.02, 0.4), aspect=(0.3, 1 / 0.3), probability=0.5),
+    CutMix(area=(0.25, 0.5), boxes=3),
     ClassMix(),
 ]
 
 
-@pytest.mark.parametrize("mixer", MIXERS, ids=["cutmix", "half", "unimatch", "classmix"])
+@pytest.mark.parametrize("mixer", MIXERS, ids=["cutmix", "half", "unimatch", "cps", "classmix"])
 def test_a_part_of_the_batch_is_mixed_as_in_the_whole(mixer):
     target = make_target()
     whole, mixed = mixer(slots(), target, make_step())
@@ -76,6 +79,32 @@ def test_area_and_probability_of_cutmix():
     assert boxes.min() > 0.01  # both sides are rounded down
     assert boxes.mean().item() == pytest.approx(0.21, abs=0.03)
     assert boxes.std().item() == pytest.approx(0.38 / 12**0.5, abs=0.02)  # uniform
+
+
+def official_sides(area, r, boxes, size):
+    """BoxMaskGenerator of CPS's code, with its names: a box's height and width in pixels."""
+    y_props = np.exp(r * np.log(area))
+    x_props = area / y_props
+    fac = np.sqrt(1.0 / boxes)
+    return np.round(y_props * fac * size), np.round(x_props * fac * size)
+
+
+def test_three_boxes_are_those_of_cps():
+    """Sides as official, each flips what it covers, and a single box is drawn as if there were no option."""
+    step, boxes = make_step(), 3
+    uniform = random.slot_uniform(0, step.index, 0, BATCH, 5 * boxes, stream="cutmix").view(BATCH, boxes, 5)
+    image, _ = CutMix(area=(0.25, 0.5), boxes=boxes)(slots(), make_target(), step)
+    for i, partner in enumerate([1, 0, 3, 2]):
+        mask = np.zeros((SIZE, SIZE), dtype=bool)
+        for r, v, h, _, a in uniform[i].tolist():
+            height, width = official_sides(0.25 + 0.25 * a, r, boxes, SIZE)
+            y0, x0 = int(v * (SIZE - height + 1)), int(h * (SIZE - width + 1))
+            mask[y0 : y0 + int(height), x0 : x0 + int(width)] ^= True
+        assert 0 < mask.mean() < 0.6
+        assert torch.equal(image[i, 0], torch.where(torch.from_numpy(mask), float(partner), float(i)))
+    one = random.slot_uniform(0, step.index, 0, BATCH, 5, stream="cutmix")
+    alone = CutMix()(slots(), make_target(), step)[0]
+    assert torch.equal((alone != slots())[:, :1], box_mask(one[:, :3], SIZE, SIZE))
 
 
 def test_classmix_pastes_the_classes_of_the_pasted_target():

@@ -9,6 +9,7 @@ from evenseg.components.pseudo_labeled_loss import PseudoLabeledLoss
 from evenseg.functional import random
 from evenseg.methods.base import Method
 from evenseg.networks.base import SegmentationNetwork
+from evenseg.networks.mode import unchanged
 from evenseg.types import Batch, DataFacts, LabeledBatch, PasteSource, Step, UnlabeledBatch
 
 CLASSES = 5
@@ -23,6 +24,8 @@ C3 = {
 }
 COMPONENTS = {"subclass_branch": {"share": "high", "threshold": 0.2}}  # what they need here
 PSEUDO_LABELED = "pseudo_labeled"  # weight and power of the loss on them; no argument of a method
+BALANCED = "balanced"  # the student says all classes about equally often, not nearly one alone; no argument either
+CAC = {"threshold": 0.2, "negatives": 20, BALANCED: True}
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},
@@ -111,6 +114,32 @@ VARIANTS: dict[str, dict] = {
         "indicator": "entropy",
         "unsupervised_weight": 0.3,
     },
+    "cac": {"name": "cac", **CAC},
+    "cac with components": {
+        "name": "cac",
+        **CAC,
+        "student_view": "weak",
+        "negative_steps": 1,
+        "negatives": 5,
+        "ramp_steps": 5,
+        "components": [
+            {"name": "dynamic_region", "initial": 0.2},
+            {"name": "pixel_contrast", "weight": 0.01, "anchors": 2, "small_groups": "variable", "dimension": 16},
+            "equalization_sampling",
+        ],
+    },
+    "cps cutmix": {"name": "cps", "preset": "cutmix", "ramp_steps": 5},
+    "cps with components": {
+        "name": "cps",
+        "labeled_consistency": False,
+        "mixer": {"name": "cutmix", "probability": 0.5},
+        "supervised_loss": "ohem",
+        "components": [
+            {"name": "dynamic_region", "initial": 0.2},
+            {"name": "pixel_contrast", "weight": 0.01, "anchors": 2, "small_groups": "variable", "dimension": 16},
+            "equalization_sampling",
+        ],
+    },
     **{
         f"mean_teacher with {name}": {
             "name": "mean_teacher",
@@ -163,11 +192,21 @@ def make_method(spec: dict, *, norm: str = "batch", seed: int = 0) -> Method:
     torch.manual_seed(seed)
     network = SegmentationNetwork("linknet", "tu-mobilenetv3_small_050", num_classes=CLASSES, norm=norm)
     data = facts()
-    arguments = {key: value for key, value in spec.items() if key != PSEUDO_LABELED}
+    arguments = {key: value for key, value in spec.items() if key not in (PSEUDO_LABELED, BALANCED)}
     method = registry.build("method", arguments, network=network, class_frequency=data.class_frequency, data=data)
     if PSEUDO_LABELED in spec:
         method.pseudo_labeled_loss = PseudoLabeledLoss(*spec[PSEUDO_LABELED])
+    if spec.get(BALANCED):
+        balance(method.student)
     return method
+
+
+@torch.no_grad()
+def balance(network: SegmentationNetwork) -> None:
+    """Takes what is common to all pixels out of the logits."""
+    with unchanged(network):
+        logits = network(torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))).logits
+    network.segmentation_head.bias -= logits.mean((0, 2, 3))
 
 
 def facts(labeled: int = 6, unlabeled: int = 9, batch: int = 4) -> DataFacts:

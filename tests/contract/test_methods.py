@@ -109,7 +109,7 @@ def test_predictors_map_images_to_logits(spec):
     method = make_method(spec).eval()
     image = torch.rand(2, 3, SIZE + 1, SIZE - 7)
     roles = method.predictors()
-    assert next(iter(roles)) == "student"
+    assert "student" in roles
     assert (method.teacher is not None) == ("teacher" in roles)
     with torch.no_grad():
         for network in roles.values():
@@ -217,8 +217,9 @@ def test_what_the_student_saw_is_returned_when_asked_for(spec):
         assert output.seen is None
         return
     image, label = output.seen
-    assert image.shape == batch.labeled.image.shape  # as many slots of either kind, with or without partners
-    assert label.shape == batch.labeled.label.shape
+    assert len(image) == len(batch.labeled.image)  # as many slots of either kind, with or without partners
+    assert hasattr(method, "window") or image.shape == batch.labeled.image.shape
+    assert label.shape == (len(image), *image.shape[2:])
     assert ((label >= 0) & ((label < method.student.num_classes) | (label == 255))).all()
     assert not image.requires_grad
 
@@ -232,6 +233,8 @@ def test_pseudo_labels_outside_of_a_step_are_those_of_the_step(spec):
         method.mixer = Mixer()  # which mixes nothing
     if getattr(method, "joint_pass", False):
         pytest.skip("its batch statistics are also those of the labeled images")
+    if hasattr(method, "window"):
+        pytest.skip("it labels windows of the view")
     if getattr(method, "teacher_view", "weak") != "weak":
         pytest.skip("its teacher sees another view")
     for part in method.components:

@@ -21,7 +21,7 @@ _FREE = frozenset(
 
 Split = Literal["val", "test"]
 Which = Literal["last", "best"]
-Network = Literal["teacher", "student"]
+Network = Literal["teacher", "student", "second"]
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by `evenseg train`.")]
 CheckpointOption = Annotated[Which, typer.Option("--checkpoint", help="The last one, or the best on val.")]

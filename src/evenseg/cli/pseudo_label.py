@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evenseg.cli.evaluate import CheckpointOption, NetworkOption, refuse_other_keys
+from evenseg.cli.evaluate import CheckpointOption, Network, NetworkOption, refuse_other_keys
 from evenseg.config import override_config
 from evenseg.errors import InputError
 from evenseg.schema import nearest
@@ -111,7 +111,7 @@ def _label(
     classes: Path | None,
     options: Options,
     checkpoint: Literal["last", "best"],
-    network: Literal["teacher", "student"] | None,
+    network: Network | None,
 ) -> Selected:
     if output == Path():
         raise InputError("--output is missing; name the folder for the labels and predictions")

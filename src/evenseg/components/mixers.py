@@ -12,7 +12,7 @@ from torch import Tensor
 from evenseg.components.base import Mixer
 from evenseg.functional.mixing import box_mask, choose_half_of_classes, class_mask, neighbour
 from evenseg.functional.random import slot_uniform
-from evenseg.types import Fraction, Positive, PseudoTarget, Step
+from evenseg.types import Fraction, Positive, PseudoTarget, Size, Step
 
 
 def mix(
@@ -61,10 +61,13 @@ class CutMix(Mixer):
         area: share of the image that the box covers, or [low, high] to draw it from uniformly.
         aspect: [low, high] of the box's height / width in pixels; null: any shape up to a full side.
         probability: share of the images that are mixed at all.
+        boxes: how many boxes share the area, each of a shape of its own; what lies in an even number of them is
+            not mixed.
 
     Sources: French et al., "Semi-supervised semantic segmentation needs strong, varied
     perturbations", BMVC 2020 (half of the area, no aspect); UniMatch, Yang et al., CVPR 2023
-    (area [0.02, 0.4], aspect 0.3 to 1 / 0.3, probability 0.5).
+    (area [0.02, 0.4], aspect 0.3 to 1 / 0.3, probability 0.5); CPS, Chen et al., CVPR 2021 (three boxes, area
+    [0.25, 0.5]).
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class CutMix(Mixer):
         area: Fraction | tuple[Fraction, Fraction] = 0.5,
         aspect: tuple[Positive, Positive] | None = None,
         probability: Fraction = 1.0,
+        boxes: Size = 1,
     ) -> None:
         super().__init__()
+        self.boxes = boxes
         self.area = area if isinstance(area, tuple) else (area, area)
         self.aspect = aspect
         self.probability = probability
@@ -92,10 +97,13 @@ class CutMix(Mixer):
     ) -> tuple[Tensor, PseudoTarget]:
         """Mixed images and targets."""
         batch, _, height, width = image.shape
-        uniform = slot_uniform(step.seed, step.index, step.unlabeled_slot, batch, 5, stream="cutmix")
+        # of every box five numbers: its shape and place, whether the image is mixed (the first box's says), its area
+        uniform = slot_uniform(step.seed, step.index, step.unlabeled_slot, batch, 5 * self.boxes, stream="cutmix")
+        of_box = uniform.view(batch * self.boxes, 5)
         low, high = self.area
-        area = low + (high - low) * uniform[:, 4]
-        mask = box_mask(uniform[:, :3], height, width, area=area, aspect=self.aspect)
+        area = low + (high - low) * of_box[:, 4]
+        inside = box_mask(of_box[:, :3], height, width, area=area, aspect=self.aspect, parts=self.boxes)
+        mask = inside.view(batch, self.boxes, height, width).sum(dim=1, keepdim=True) % 2 == 1
         mask &= (uniform[:, 3] < self.probability)[:, None, None, None]
         return mix(image, target, mask.to(image.device, non_blocking=True), pasted)
 

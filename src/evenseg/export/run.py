@@ -40,7 +40,7 @@ class Exported(NamedTuple):
 
 
 def load_run(
-    folder: str | Path, *, checkpoint: Which = "last", network: Literal["teacher", "student"] | None = None
+    folder: str | Path, *, checkpoint: Which = "last", network: Literal["teacher", "student", "second"] | None = None
 ) -> TrainedModel:
     """One network of a run folder, on the CPU; default: the headline of the last checkpoint.
 
@@ -56,7 +56,7 @@ def export_run(
     output: Path,
     *,
     which: Which = "last",
-    network: Literal["teacher", "student"] | None = None,
+    network: Literal["teacher", "student", "second"] | None = None,
     check_on: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Exported:

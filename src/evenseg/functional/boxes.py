@@ -13,6 +13,7 @@ def random_box(
     *,
     area: float | Tensor = 0.5,
     aspect: tuple[float, float] | None = None,
+    parts: int = 1,
 ) -> Tensor:
     """Boxes of a given area and random shape, one per row of random numbers, anywhere inside the image.
 
@@ -25,6 +26,7 @@ def random_box(
         height, width: image size in pixels.
         area: share of the image, in (0, 1]; a number, or (B,) for one per box.
         aspect: smallest and largest height / width, > 0.
+        parts: both sides are divided by its square root: so many boxes together cover ``area`` where none overlap.
 
     Returns:
         (B, 4) int64 on the device of ``uniform``: y0, x0, y1, x1 in pixels, the ends exclusive.
@@ -35,10 +37,10 @@ def random_box(
     """
     shape, vertical, horizontal = uniform.double().unbind(dim=1)
     if aspect is None:
-        box_height = (height * area**shape).round().clamp(min=1)
-        box_width = (width * area ** (1.0 - shape)).round().clamp(min=1)
+        box_height = (height * area**shape * parts**-0.5).round().clamp(min=1)
+        box_width = (width * area ** (1.0 - shape) * parts**-0.5).round().clamp(min=1)
     else:
-        box_height, box_width = _sides_by_aspect(shape, height, width, area, aspect)
+        box_height, box_width = _sides_by_aspect(shape, height, width, area / parts, aspect)
     top = (vertical * (height - box_height + 1)).floor()
     left = (horizontal * (width - box_width + 1)).floor()
     return torch.stack([top, left, top + box_height, left + box_width], dim=1).long()

@@ -28,9 +28,10 @@ def box_mask(
     *,
     area: float | Tensor = 0.5,
     aspect: tuple[float, float] | None = None,
+    parts: int = 1,
 ) -> Tensor:
     """The pixels inside of random boxes, (B, 1, H, W) bool; arguments as of ``random_box``."""
-    return box_to_mask(random_box(uniform, height, width, area=area, aspect=aspect), height, width)
+    return box_to_mask(random_box(uniform, height, width, area=area, aspect=aspect, parts=parts), height, width)
 
 
 def cutmix_mask(batch: int, height: int, width: int, *, generator: torch.Generator, area: float = 0.5) -> Tensor:

@@ -8,6 +8,8 @@ applied once per key part, in wrapping 64-bit arithmetic.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -38,6 +40,18 @@ def key(*parts: int | str) -> int:
 def generator(*parts: int | str) -> torch.Generator:
     """A CPU generator seeded by the key of ``parts``."""
     return torch.Generator().manual_seed(key(*parts))
+
+
+@contextmanager
+def side_branch(*parts: int | str) -> Iterator[None]:
+    """Inside, torch's CPU generator starts from (its own seed, ``parts``); afterwards it is where it was before.
+
+    For weights that are drawn beside others: neither depends on how many numbers the other takes.
+    """
+    seed = key(torch.initial_seed(), *parts)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def slot_uniform(seed: int, step: int, first_slot: int, batch: int, draws: int, *, stream: str) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, final
 
 import torch
@@ -160,9 +160,18 @@ class Method(nn.Module):
         """The module that is evaluated and exported: the teacher where there is one."""
         return list(self.predictors().values())[-1]
 
+    def networks(self) -> list[SegmentationNetwork]:
+        """All networks, the student first."""
+        return [self.student] if self.teacher is None else [self.student, self.teacher.network]
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the state of a trained network as the start of all; RuntimeError where it does not fit."""
+        for network in self.networks():
+            network.load_state_dict(weights)
+
     def param_groups(self) -> list[ParamGroup]:
         """Trainable parameters: ``encoder``, and ``head`` with everything else."""
-        encoder = [p for p in self.student.encoder_parameters() if p.requires_grad]
+        encoder = [parameter for network in self.networks() for parameter in network.encoder_parameters()]
         known = {id(p) for p in encoder}
         head = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
         return [ParamGroup("encoder", encoder, 1.0), ParamGroup("head", head, 1.0)]

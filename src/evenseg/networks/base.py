@@ -93,6 +93,7 @@ class SegmentationNetwork(nn.Module):
         self.branches = nn.ModuleDict()
         if norm == "group":
             replace_batch_norm(self)
+        self.pretrained = weights is not None
         if weights is None:
             self.weights_report = "random weights"
         elif hub_tag is not None:

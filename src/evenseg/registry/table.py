@@ -22,6 +22,8 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "ael": "evenseg.methods.ael:AEL",
         "c3": "evenseg.methods.c3:C3SemiSeg",
         "usrn_joint": "evenseg.methods.usrn:USRN",
+        "cps": "evenseg.methods.cps:CPS",
+        "cac": "evenseg.methods.cac:CAC",
     },
     "recipe": {
         "self_training": "evenseg.recipes.self_training:SelfTraining",

@@ -71,7 +71,7 @@ def load_earlier(path: Path, method: Method, config: Config) -> Earlier:
 
 
 def take_weights(path: Path, method: Method) -> None:
-    """Gives the student, and the teacher where there is one, the weights of an earlier run's headline network.
+    """Gives the method's networks the weights of an earlier run's headline network.
 
     Args:
         path: any checkpoint of a run.
@@ -83,9 +83,7 @@ def take_weights(path: Path, method: Method) -> None:
     state = checkpoint.load(path)["method"]
     prefix = _TEACHER if any(name.startswith(_TEACHER) for name in state) else _STUDENT
     weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    networks = [method.student] if method.teacher is None else [method.student, method.teacher.network]
     try:
-        for network in networks:
-            network.load_state_dict(weights)
+        method.start_from(weights)
     except RuntimeError:
         raise InputError(f"{path}: does not fit this network; start from a run with the same one") from None

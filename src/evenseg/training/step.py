@@ -42,9 +42,8 @@ class OptimizerStep:
         optimizer = build_optimizer(method.param_groups(), config.optim, fused=fused)
         self._module, self.optimizer = fabric.setup(method, optimizer)
         if train.compile:
-            method.student.compile()
-            if method.teacher is not None:
-                method.teacher.network.compile()
+            for network in method.networks():
+                network.compile()
         self.guard = Guard(method)
         self._views = method.wanted_views()
         self.seen: Seen | None = None  # by the student in the last step, where it was to be pictured
