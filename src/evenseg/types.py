@@ -121,8 +121,8 @@ class NetworkOutput(NamedTuple):
 
     def detach(self) -> NetworkOutput:
         """The same without gradient."""
-        features = {name: feature.detach() for name, feature in self.features.items()}
-        return NetworkOutput(self.logits.detach(), features, {name: head.detach() for name, head in self.heads.items()})
+        parts = ({name: value.detach() for name, value in each.items()} for each in self[1:])
+        return NetworkOutput(self.logits.detach(), *parts)
 
 
 class PseudoTarget(NamedTuple):

@@ -172,10 +172,20 @@ VARIANTS: dict[str, dict] = {
         "ema_decay": 0.9,
     },
     "usrn_joint without subclasses": {"name": "usrn_joint", "subclass_supervision": False, "threshold": 0.2},
-    "cutmix_seg with subclasses": {
-        "name": "cutmix_seg",
-        "weighting": "none",
-        "components": [{"name": "subclass_branch", "share": "none", "threshold": 0.2}],
+    # the paper adds its branch to CPS and CAC (Table 8)
+    **{
+        f"{name} with subclasses": {
+            "name": name,
+            **options,
+            "components": [{"name": "subclass_branch", "share": "none", "threshold": 0.2}],
+        }
+        for name, options in {
+            "cutmix_seg": {"weighting": "none"},
+            "cps": {},
+            "cac": CAC,
+            "fixmatch": {"threshold": 0.2},
+            "c3": C3,
+        }.items()
     },
     "cutmix_seg with adaptive_cutmix": {"name": "cutmix_seg", "mixer": "adaptive_cutmix"},
     "fixmatch official with adaptive_cutmix": {

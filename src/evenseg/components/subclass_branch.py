@@ -166,12 +166,11 @@ class SubclassBranch(Component):
         logits = strong.coarse[BRANCH]
         cells = (logits.shape[2], logits.shape[3])
         padded = self._padded(mixed.weight.shape[1], mixed.weight.shape[2])
-        label = to_cells(mixed.maps[BRANCH], cells, padded, outside=self.ignore)
+        valid = torch.ones_like(mixed.weight, dtype=torch.bool) if mixed.valid is None else mixed.valid
+        valid = to_cells(valid, cells, padded, outside=False)
+        label = to_cells(mixed.maps[BRANCH], cells, padded, outside=self.ignore).where(valid, self.ignore)
         pixel = pixel_cross_entropy(logits, label, ignore_index=self.ignore)
-        counted = label != self.ignore
-        if self.normalize == "all":
-            valid = torch.ones_like(mixed.weight, dtype=torch.bool) if mixed.valid is None else mixed.valid
-            counted = to_cells(valid, cells, padded, outside=False)
+        counted = valid if self.normalize == "all" else label != self.ignore
         return global_mean(pixel.sum(), counted.sum())
 
 

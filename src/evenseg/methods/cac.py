@@ -269,7 +269,8 @@ class CAC(Method):
         inside = same.inside.view_as(target.weight)
         valid = inside if target.valid is None else inside & same(target.valid)
         truth = None if target.truth is None else same(target.truth)
-        return PseudoTarget(same(target.prob), same(target.weight) * valid, valid, truth)
+        maps = {name: same(value) for name, value in target.maps.items()}
+        return PseudoTarget(same(target.prob), same(target.weight) * valid, valid, truth, maps)
 
     def _idle(self) -> Tensor:
         """A zero by which the projection has a gradient."""

@@ -125,7 +125,7 @@ class CPS(Method):
         label = batch.labeled.label
         labeled: NetworkOutput = self.second(batch.labeled.image)
         of_second = dict(_of_second(self.supervised_losses(labeled, label)))
-        second = StepViews(label, labeled, log_prob=self._log_prob)
+        second = StepViews(label, labeled, log_prob=self._log_prob, labeled_maps=self._labeled_maps)
         labeled, losses = self.supervised(batch)  # last: what ``finish`` tells components of the label is the student's
         first = StepViews(label, labeled)
         log: dict[str, Tensor] = {}
