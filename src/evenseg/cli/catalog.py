@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from fnmatch import fnmatch
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 import yaml
@@ -30,13 +30,17 @@ def list_names(
         str | None,
         typer.Argument(
             metavar="[WHAT]",
-            help="methods, recipes, components, mixers, losses, datasets, architectures, encoders, configs or "
-            "published (tables of papers, for plans); default: all but the networks and published.",
+            help="methods, recipes, components, mixers, losses, datasets, architectures, encoders, configs, "
+            "published (tables of papers, for plans) or compositions (which parts go with which method); "
+            "default: all but the networks, published and compositions.",
         ),
     ] = None,
     pattern: Annotated[
         str | None, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern with * and ?.")
     ] = None,
+    compositions: Annotated[
+        bool, typer.Option("--compositions", help="The same as `evenseg list compositions`.")
+    ] = False,
 ) -> None:
     """List what can be named in a config: one name a line, with its first sentence.
 
@@ -45,13 +49,17 @@ def list_names(
     evenseg list methods
     evenseg list encoders resnet
     evenseg list encoders 'tu-vit_*dinov3*'
+    evenseg list --compositions
     """
+    if compositions:
+        what = "compositions"
     if what is None:
         for index, name in enumerate(name for name in _LISTS if name not in _LONG):
             print(f"{'' if index == 0 else chr(10)}{name}")
             _print(_LISTS[name](), indent="  ")
         print("\n`evenseg list architectures` and `evenseg list encoders PATTERN` show the networks,")
-        print("`evenseg list published` the tables of papers that can stand beside a plan's.")
+        print("`evenseg list published` the tables of papers that can stand beside a plan's,")
+        print("`evenseg list compositions` which components and mixers go with which method.")
         return
     if what not in _LISTS:
         hint = nearest(what, _LISTS) or f"; there are {', '.join(_LISTS)}"
@@ -117,6 +125,26 @@ def _of_kind(kind: str) -> dict[str, str]:
     return {name: registry.summary(kind, name) for name in registry.names(kind)}
 
 
+def _compositions() -> dict[str, str]:
+    """For each method the components and mixers that go with it, and those that do not, with the reason."""
+    from evenseg.methods.composition import mixer_refusal, refusal
+
+    found = {}
+    for name in registry.names("method"):
+        method: Any = registry.resolve("method", name)
+        parts: list[tuple[str, str | None]] = []
+        for kind, why in (("component", refusal), ("mixer", mixer_refusal)):
+            names = [part for part in registry.names(kind) if part != "none"]
+            parts += [(part, why(method, cast(Any, registry.resolve(kind, part)))) for part in names]
+        reasons: dict[str, list[str]] = {}
+        for part, reason in parts:
+            if reason is not None:
+                reasons.setdefault(reason, []).append(part)
+        text = ", ".join(part for part, reason in parts if reason is None)
+        found[name] = "; ".join([text or "nothing", *(f"not {', '.join(p)}: {why}" for why, p in reasons.items())])
+    return found
+
+
 def _configs() -> dict[str, str]:
     """Names and first comment lines."""
     folder = resources.files("evenseg") / "configs"
@@ -159,5 +187,6 @@ _LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "architectures": _architectures,
     "encoders": _encoders,
     "published": _published,
+    "compositions": _compositions,
 }
-_LONG = frozenset({"architectures", "encoders", "published"})
+_LONG = frozenset({"architectures", "encoders", "published", "compositions"})

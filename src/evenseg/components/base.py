@@ -7,6 +7,7 @@ In a step the verbs come in this order: ``prepare``, ``refine``, ``select``, ``l
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +21,15 @@ class Component(nn.Module):
     """
 
     paste: PasteSpec | None = None  # which second labeled images ``prepare`` wants to find in ``labeled.paste``
+    needs_pseudo_labels: ClassVar[bool] = False  # set for components that do nothing else than change these
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "needs_pseudo_labels" in cls.__dict__:
+            return
+        changes = any(getattr(cls, verb) is not getattr(Component, verb) for verb in ("refine", "select"))
+        other = any(getattr(cls, verb) is not getattr(Component, verb) for verb in ("prepare", "losses", "update"))
+        cls.needs_pseudo_labels = changes and not other
 
     def attach(self, network: nn.Module) -> None:
         """Add what the component needs to the student (a named head), once, before the teacher is made."""

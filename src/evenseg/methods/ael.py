@@ -92,6 +92,7 @@ class AEL(Method):
     """
 
     views = ViewSpec()
+    own_components = (ConfidenceBank, DynamicReweighting, EqualizationSampling, AdaptiveCopyPaste)
     presets = {  # noqa: RUF012
         "official": {
             "absent": "zero",

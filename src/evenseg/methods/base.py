@@ -66,6 +66,7 @@ class Method(nn.Module):
     """
 
     views: ViewSpec = ViewSpec(unlabeled=False)
+    own_components: ClassVar[tuple[type[Component], ...]] = ()  # which it makes itself, see ``methods.composition``
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(

@@ -82,6 +82,7 @@ class C3SemiSeg(Method):
     """
 
     views = ViewSpec(strong=1)
+    own_components = (DynamicRegion, PixelContrast)
     presets = {  # noqa: RUF012
         "official": {
             "base_temperature": 0.1,

@@ -76,6 +76,7 @@ class USRN(Method):
     """
 
     views = ViewSpec(strong=1)
+    own_components = (SubclassBranch,)
     presets = {"official": {"mask_padding": False}}  # noqa: RUF012
 
     def __init__(

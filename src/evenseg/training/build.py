@@ -12,6 +12,7 @@ from evenseg.config import Config
 from evenseg.functional import random
 from evenseg.inference.predict import Protocol, make_protocol
 from evenseg.methods.base import Method
+from evenseg.methods.composition import refuse_illegal
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.types import DataFacts
 
@@ -31,9 +32,15 @@ def protocol_of(config: Config) -> Protocol:
 
 
 def method_class(config: Config) -> type[Method]:
-    """The class of the configured method, its arguments checked. Raises InputError."""
-    cls, _ = registry.check_spec("method", config.method)
+    """The class of the configured method, its arguments checked, and that its components go with it.
+
+    Raises InputError.
+    """
+    cls, arguments = registry.check_spec("method", config.method)
     found: type[Method] = cls
+    names = [spec["name"] for spec in arguments.get("components", ())]
+    components = [registry.resolve("component", name) for name in names]
+    refuse_illegal(found, components, name=config.method_name, where="method.components")
     return found
 
 
