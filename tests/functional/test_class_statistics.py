@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from evenseg.functional.class_statistics import (
+    class_balance_rate,
     class_frequency,
     class_presence,
     inverse_frequency_weight,
@@ -148,3 +149,24 @@ def test_renaming_classes_renames_probabilities_and_rates():
     score, order = torch.tensor([0.9, 0.1, 0.0, 0.35]), torch.tensor([2, 0, 3, 1])
     for function in (sampling_probability, sampling_rate):
         torch.testing.assert_close(function(score[order]), function(score)[order])
+
+
+def test_class_balance_rate() -> None:
+    for counts, expected in (([5, 5, 5], 1.0), ([9, 0, 0], 0.0), ([2, 1], 2 / 3), ([3, 1], 1 / 2), ([7], 1.0)):
+        assert float(class_balance_rate(torch.tensor(counts))) == pytest.approx(expected, abs=1e-6)
+    assert class_balance_rate(torch.tensor([0, 0])).isnan()
+
+
+def test_class_balance_rate_is_the_formula() -> None:
+    g = torch.Generator().manual_seed(0)
+    for classes in (2, 5, 177):
+        counts = torch.randint(0, 10**9, (classes,), generator=g)
+        one = torch.zeros(classes, dtype=torch.float64)
+        one[0] = counts.sum()
+        expected = 1 - counts.double().std(correction=0) / one.std(correction=0)  # Eq. 9
+        found = class_balance_rate(counts)
+        assert found.dtype == torch.float32
+        assert float(found) == pytest.approx(float(expected), abs=1e-6)
+        assert float(class_balance_rate(3 * counts.flip(0))) == pytest.approx(float(found), abs=1e-6)
+        variation = counts.double().std(correction=0) / counts.double().mean()
+        assert float(found) == pytest.approx(float(1 - variation / (classes - 1) ** 0.5), abs=1e-6)

@@ -9,6 +9,7 @@ from evenseg.functional.class_confidence import Indicator, class_confidence, pix
 
 __all__ = [
     "Indicator",
+    "class_balance_rate",
     "class_confidence",
     "class_frequency",
     "class_presence",
@@ -41,6 +42,27 @@ def class_frequency(label: Tensor, num_classes: int, *, ignore_index: int = 255)
     # bincount looks at the largest value on the host; scatter_add does not
     counts = torch.zeros(num_classes + 1, dtype=torch.int64, device=flat.device)
     return counts.scatter_add_(0, flat, torch.ones_like(flat))[:num_classes]
+
+
+def class_balance_rate(counts: Tensor) -> Tensor:
+    """How even sizes are: 1 - their standard deviation over that of all in one class, which is 1 - CV / sqrt(C - 1).
+
+    CV is the coefficient of variation, standard deviation over mean. Rates are comparable at equal C only: at the same
+    CV, that of more classes is nearer to 1.
+
+    Args:
+        counts: (C,) sizes >= 0, of classes or subclasses.
+
+    Returns:
+        Scalar float32 in [0, 1]: 1 for equal sizes or a single class, 0 if one of several has everything, NaN if all
+        of several are 0.
+
+    Source: USRN (Guan et al., CVPR 2022), Eq. 9.
+    """
+    if len(counts) == 1:
+        return torch.ones((), device=counts.device)
+    share = counts.double() / counts.sum()
+    return (1 - share.std(correction=0) * len(counts) / (len(counts) - 1) ** 0.5).float()
 
 
 def inverse_frequency_weight(frequency: Tensor, *, power: float = 0.5) -> Tensor:
