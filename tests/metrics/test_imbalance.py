@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evenseg.metrics.imbalance import class_balance_rate, imbalance, tail_classes
+from evenseg.metrics.imbalance import coefficient_of_variation, imbalance, tail_classes
 
 
 def test_listed_classes_win_and_keep_class_order() -> None:
@@ -46,17 +46,8 @@ def test_imbalance_without_pixels() -> None:
     assert facts.missing == ("a", "b")
 
 
-@pytest.mark.parametrize(
-    ("sizes", "rate"),
-    [([5, 5, 5], 1.0), ([9, 0, 0], 0.0), ([2, 1], 2 / 3), ([3, 1], 0.5), ([300, 100], 0.5), ([7], 1.0)],
-)
-def test_class_balance_rate(sizes, rate):
-    assert class_balance_rate(sizes) == pytest.approx(rate)
-    assert class_balance_rate(np.array(sizes[::-1])) == pytest.approx(rate)
-
-
-def test_class_balance_rate_is_that_of_equation_9():
+def test_coefficient_of_variation():
     sizes = np.random.default_rng(0).integers(0, 50, 13)
-    one_class = np.array([sizes.sum(), *[0] * 12])
-    assert class_balance_rate(sizes) == pytest.approx(1 - sizes.std() / one_class.std())
-    assert np.isnan(class_balance_rate([0, 0]))
+    assert coefficient_of_variation(sizes) == pytest.approx(sizes.std() / sizes.mean())
+    assert coefficient_of_variation([4, 4]) == 0
+    assert np.isnan(coefficient_of_variation([0, 0]))
