@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evenseg.metrics.imbalance import imbalance, tail_classes
+from evenseg.metrics.imbalance import coefficient_of_variation, imbalance, tail_classes
 
 
 def test_listed_classes_win_and_keep_class_order() -> None:
@@ -44,3 +44,10 @@ def test_imbalance_without_pixels() -> None:
     assert facts.ratio == 1.0
     assert facts.share.tolist() == [0.0, 0.0]
     assert facts.missing == ("a", "b")
+
+
+def test_coefficient_of_variation():
+    sizes = np.random.default_rng(0).integers(0, 50, 13)
+    assert coefficient_of_variation(sizes) == pytest.approx(sizes.std() / sizes.mean())
+    assert coefficient_of_variation([4, 4]) == 0
+    assert np.isnan(coefficient_of_variation([0, 0]))

@@ -70,22 +70,6 @@ def imbalance(names: Sequence[str], frequency: NDArray[np.int64]) -> Imbalance:
     )
 
 
-def class_balance_rate(frequency: Sequence[int] | NDArray[np.int64]) -> float:
-    """How even the sizes of classes are: 1 where all are equal, 0 where one class has all pixels.
-
-    One minus their standard deviation over that of [N, 0, ..., 0], which grows with the number of classes: compare
-    rates of equally many. 1 for a single class, NaN without a pixel.
-
-    Args:
-        frequency: (C,) pixels per class.
-
-    Source: Guan et al., "Unbiased Subclass Regularization for Semi-Supervised Semantic Segmentation", CVPR 2022, Eq. 9.
-    """
-    if len(frequency) == 1:
-        return 1.0
-    return 1 - coefficient_of_variation(frequency) / math.sqrt(len(frequency) - 1)
-
-
 def coefficient_of_variation(frequency: Sequence[int] | NDArray[np.int64]) -> float:
     """Standard deviation of (C,) pixels per class over their mean, which is above 0; NaN without a pixel."""
     pixels = np.asarray(frequency, dtype=np.float64)

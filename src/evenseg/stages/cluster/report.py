@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from evenseg.metrics.imbalance import class_balance_rate, coefficient_of_variation
+from evenseg.functional.class_statistics import class_balance_rate
+from evenseg.metrics.imbalance import coefficient_of_variation
 
 _HEADER = ("class", "cells", "subclasses", "smallest", "largest", "variation")
 
@@ -90,7 +92,7 @@ def _evenness(sizes: NDArray[np.int64]) -> dict[str, Any]:
     occurring = sizes[sizes > 0]
     return {
         "number": len(sizes),
-        "balance_rate": _finite(class_balance_rate(sizes)),
+        "balance_rate": _finite(class_balance_rate(torch.from_numpy(sizes)).item()),
         "variation": _finite(coefficient_of_variation(sizes)),
         "ratio": float(occurring.max() / occurring.min()) if len(occurring) else None,
     }
