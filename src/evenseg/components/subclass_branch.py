@@ -14,6 +14,7 @@ from evenseg.functional.class_confidence import pixels_per_class
 from evenseg.functional.distributed import global_mean
 from evenseg.functional.enlarged_loss import enlarged_cross_entropy
 from evenseg.functional.losses import cross_entropy, pixel_cross_entropy
+from evenseg.functional.random import side_branch
 from evenseg.functional.schedules import sigmoid_ramp
 from evenseg.functional.subclass import Closed, Gate, Mapping, Verdict, parent_classes, regularise, verdict
 from evenseg.networks.base import SegmentationNetwork
@@ -113,7 +114,8 @@ class SubclassBranch(Component):
     def attach(self, network: nn.Module) -> None:
         """Add the branch."""
         assert isinstance(network, SegmentationNetwork)
-        network.add_branch(BRANCH, self.num_subclasses, share=self.share)
+        with side_branch(BRANCH):  # the network and whatever is added to it start as they would without
+            network.add_branch(BRANCH, self.num_subclasses, share=self.share)
         self._padded = network.padded_size
 
     def prepare(self, batch: Batch, step: Step) -> Batch:
