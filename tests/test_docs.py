@@ -19,7 +19,8 @@ PARTS = [registry.resolve(kind, name) for kind in registry.KINDS if kind != "met
 
 
 def page(method: str) -> str:
-    return (ROOT / "docs" / "methods" / f"{method}.md").read_text(encoding="utf-8")
+    name = {"usrn_joint": "usrn"}.get(method, method)  # a method that is one stage of a recipe
+    return (ROOT / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
 
 
 def section(method: str, title: str) -> str:

@@ -35,7 +35,7 @@ ILLEGAL = [(method, part) for method in METHODS for part in PARTS if reason(meth
 def covering():
     """Few pairs in which every method and every component occurs."""
     chosen, methods, parts = [], set(), set()
-    for number, (method, part) in enumerate(sorted(LEGAL, key=lambda pair: (hash_free(pair), pair))):
+    for method, part in sorted(LEGAL, key=lambda pair: (spread(pair), pair)):
         if method not in methods or part not in parts:
             chosen.append((method, part))
             methods.add(method)
@@ -45,8 +45,8 @@ def covering():
     return chosen
 
 
-def hash_free(pair):
-    """Spreads pairs over both lists, so that few cover both."""
+def spread(pair):
+    """Orders pairs along the diagonal of the two lists, so that few cover both."""
     method, part = pair
     return (METHODS.index(method) - PARTS.index(part)) % len(METHODS)
 

@@ -1,4 +1,4 @@
-"""What docs/methods/dars.md says can be typed."""
+"""What the pages of the recipes say can be typed."""
 
 import re
 from pathlib import Path
@@ -20,6 +20,22 @@ OPTIONS = parameters_of(registry.resolve("recipe", "self_training"))
 @pytest.mark.parametrize("overrides", OVERRIDES)
 def test_rows_of_the_papers_tables_resolve(overrides: str) -> None:
     assert stages_of(load_config("cityscapes_dars", overrides.split()))
+
+
+def rows_of_usrn() -> list[str]:
+    page = (Path(__file__).parents[2] / "docs" / "methods" / "usrn.md").read_text(encoding="utf-8")
+    rows = page.partition("## Rows")[2].partition("\n## ")[0]
+    return [span for span in re.findall(r"`([^`]+)`", rows) if "=" in span]
+
+
+@pytest.mark.parametrize("overrides", rows_of_usrn())
+def test_rows_of_usrns_tables_resolve(overrides: str) -> None:
+    assert stages_of(load_config("voc_usrn", re.split(r" (?=[a-z.]+=)", overrides)))
+
+
+@pytest.mark.parametrize("name", [name for name in packaged_configs() if name.endswith("_usrn")])
+def test_packaged_recipes_of_usrn_resolve(name: str) -> None:
+    assert [stage.name for stage in stages_of(load_config(name, []))] == ["supervised", "cluster", "joint"]
 
 
 @pytest.mark.parametrize("name", [name for name in packaged_configs() if name.endswith("_dars")])
