@@ -30,7 +30,7 @@ def rows_of_usrn() -> list[str]:
 
 @pytest.mark.parametrize("overrides", rows_of_usrn())
 def test_rows_of_usrns_tables_resolve(overrides: str) -> None:
-    assert stages_of(load_config("voc_usrn", re.split(r" (?=[a-z.]+=)", overrides)))
+    assert stages_of(load_config("voc_usrn", re.split(r" (?=[a-z._]+=)", overrides)))
 
 
 @pytest.mark.parametrize("name", [name for name in packaged_configs() if name.endswith("_usrn")])
