@@ -95,7 +95,7 @@ def _check(points: Tensor, num_clusters: int, iterations: int, balance: Balance)
 
 
 def _normalized(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points around 0 and of mean square 1, float32, so that squares neither cancel nor overflow; mean (D,) and scale."""
+    """Points around 0, of mean square 1, float32: squares neither cancel nor overflow. With mean (D,) and scale."""
     wide = points if points.dtype == torch.float64 else points.float()
     mean = wide.mean(dim=0)
     normal = (wide - mean).float()
