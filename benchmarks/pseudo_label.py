@@ -10,8 +10,8 @@ and the seconds of the second ratio in all; how far resident memory rose above t
 image; disk, of which the folder is emptied before the next number. Beside it, where it still fits: keeping all
 confidences as float32 and sorting them per class.
 
-With ``--size 64 128`` an image takes no memory to speak of, and what is left is the state. Linux only: the peak of
-memory is reset.
+With ``--size 64 128`` an image takes no memory to speak of, and what is left is the state. Linux only: resident memory
+is read there every 20 ms.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -75,8 +77,7 @@ def label(count: int, size: tuple[int, int], num_classes: int) -> dict[str, floa
     prior = torch.logspace(0, -3, num_classes, dtype=torch.float64)
     logits = _logits(size, num_classes)
     found: dict[str, float] = {}
-    before = _reset_peak()
-    with tempfile.TemporaryDirectory() as folder:
+    with Watch() as watch, tempfile.TemporaryDirectory() as folder:
         labeling = Labeling(Path(folder), Images(names, names), classes)
         start = time.process_time()
         histogram = labeling.predict(logits, None)
@@ -86,7 +87,7 @@ def label(count: int, size: tuple[int, int], num_classes: int) -> dict[str, floa
             selected = labeling.select(histogram, Rule(ratio=ratio), prior, name=name, seed=0)
             found[name] = (time.process_time() - start) / count
             found[f"kl {ratio}"] = float(selected.report["kl_smoothed"])
-        found["memory MB"] = _peak() - before
+        found["memory MB"] = watch.rise()
         found["disk bytes per pixel"] = _size(Path(folder) / "predictions")
         found["labels bytes per pixel"] = _size(Path(folder) / "choose again")
     return found
@@ -94,17 +95,17 @@ def label(count: int, size: tuple[int, int], num_classes: int) -> dict[str, floa
 
 def sort_everything(logits: Logits, count: int, num_classes: int) -> dict[str, float]:
     """The thresholds by keeping the confidences of all pixels and sorting those of each class."""
-    before = _reset_peak()
-    start = time.process_time()
-    kept: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
-    for outcome in logits(range(count)):
-        assert not isinstance(outcome, str)
-        value, predicted = outcome[0].softmax(dim=0).max(dim=0)
-        for index in range(num_classes):
-            kept[index].append(value[predicted == index].numpy())
-    for each in kept:
-        np.sort(np.concatenate(each))
-    return {"sorting": (time.process_time() - start) / count, "sorting MB": _peak() - before}
+    with Watch() as watch:
+        start = time.process_time()
+        kept: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
+        for outcome in logits(range(count)):
+            assert not isinstance(outcome, str)
+            value, predicted = outcome[0].softmax(dim=0).max(dim=0)
+            for index in range(num_classes):
+                kept[index].append(value[predicted == index].numpy())
+        for each in kept:
+            np.sort(np.concatenate(each))
+        return {"sorting": (time.process_time() - start) / count, "sorting MB": watch.rise()}
 
 
 def _logits(size: tuple[int, int], num_classes: int) -> Logits:
@@ -112,20 +113,33 @@ def _logits(size: tuple[int, int], num_classes: int) -> Logits:
     return lambda numbers: ((made[number % DIFFERENT], size) for number in numbers)
 
 
-def _reset_peak() -> float:
-    """Resident memory of one's own now, in MB; its peak is taken from here on."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _memory("RssAnon")
+class Watch:
+    """Looks every 20 ms at how much memory is resident, without the pages of libraries, which come and go as the
+    machine likes and which the kernel's own peak includes."""
+
+    def __enter__(self) -> Self:
+        self.before = self.peak = _resident()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def rise(self) -> float:
+        """Of the peak above what was resident in the beginning, in MB."""
+        return self.peak - self.before
+
+    def _look(self) -> None:
+        while not self._over.wait(0.02):
+            self.peak = max(self.peak, _resident())
 
 
-def _peak() -> float:
-    """In MB, without the pages of libraries, which come and go as the machine likes."""
-    return _memory("VmHWM") - _memory("RssFile")
-
-
-def _memory(key: str) -> float:
+def _resident() -> float:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) * 1024 / 1e6
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) * 1024 / 1e6
 
 
 def _size(folder: Path) -> int:
