@@ -162,8 +162,17 @@ def test_a_recipe_that_would_label_what_has_a_label_is_refused_at_once(
         ("method.supervised_loss=focl", "did you mean focal?"),
         (
             "method={name: ael, components: [adaptive_copy_paste]}",
-            "method: two of its components paste second labeled images; take one of them out",
+            "method.components.0: AdaptiveCopyPaste does not go with ael: it has one already",
         ),
+        (
+            "method={name: supervised, components: [threshold]}",
+            "method.components.0: Threshold does not go with supervised: it learns from labeled images alone",
+        ),
+        (
+            "method={name: cutmix_seg, components: [threshold, threshold]}",
+            "method.components.1: Threshold is there twice; take one of them out",
+        ),
+        ("method=usrn_joint", "method: there are no subclasses; set data.subclasses"),
         ("method={name: ael, paste_excluded: [rode]}", "excluded: there is no class 'rode'; there are"),
         ("method={name: ael, parts: [DR, ACME]}", "method.parts"),
         ("method={name: ael, momentum: 1}", "momentum: a bank with momentum 1 never learns anything"),

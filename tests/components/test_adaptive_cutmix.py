@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from evenseg.components.adaptive_cutmix import AdaptiveCutMix
+from evenseg.components.mixers import images_of
 from evenseg.components.requests import LAG
 from evenseg.types import DataFacts, PseudoTarget, Step
 
@@ -115,7 +116,7 @@ def test_slots_mix_the_same_in_any_batch():
     image, target = inputs(partner_labels())
     whole, _ = mixer(image, target, want(mixer, [3, 1]), index=torch.arange(4))
     rows = torch.tensor([1, 3])
-    part = PseudoTarget(*(field[rows] for field in target))
+    part = images_of(target, rows)
     second, _ = mixer(image[rows], part, step(LAG, slot=1), index=rows)
     assert torch.equal(second[0], whole[1])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evenseg.components.mixers import ClassMix, CutMix, mix
+from evenseg.components.mixers import ClassMix, CutMix, images_of, mix
 from evenseg.functional import random
 from evenseg.functional.mixing import box_mask
 from evenseg.types import PseudoTarget, Step
@@ -23,7 +23,8 @@ def make_target(seed: int = 0) -> PseudoTarget:
     prob = torch.rand(BATCH, CLASSES, SIZE, SIZE, generator=generator).softmax(1)
     weight = torch.rand(BATCH, SIZE, SIZE, generator=generator)
     valid = torch.rand(BATCH, SIZE, SIZE, generator=generator) < 0.8
-    return PseudoTarget(prob, weight, valid, torch.randint(0, CLASSES, valid.shape, generator=generator))
+    truth = torch.randint(0, CLASSES, valid.shape, generator=generator)
+    return PseudoTarget(prob, weight, valid, truth, {"place": torch.arange(valid.numel()).view(valid.shape)})
 
 
 def slots(first: int = 0, batch: int = BATCH) -> torch.Tensor:
@@ -60,10 +61,11 @@ def test_a_part_of_the_batch_is_mixed_as_in_the_whole(mixer):
     target = make_target()
     whole, mixed = mixer(slots(), target, make_step())
     for first in (0, 2):
-        part = PseudoTarget(*(value[first : first + 2] for value in target))
+        part = images_of(target, slice(first, first + 2))
         image, small = mixer(slots(first, 2), part, make_step(slot=first))
         assert torch.equal(image, whole[first : first + 2])
-        assert all(torch.equal(a, b[first : first + 2]) for a, b in zip(small, mixed, strict=True))
+        assert all(torch.equal(a, b[first : first + 2]) for a, b in zip(small[:4], mixed[:4], strict=True))
+        assert torch.equal(small.maps["place"], mixed.maps["place"][first : first + 2])
     assert not torch.equal(mixer(slots(), target, make_step(index=6))[0], whole)
 
 

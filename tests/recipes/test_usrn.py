@@ -100,6 +100,13 @@ def test_faults_of_the_recipe(config, override, fault):
         stages_of(config(override))
 
 
+def test_what_a_later_stage_refuses_is_told_at_the_start(tmp_path, capsys):
+    options = [option for option in TINY if not option.startswith("method")] + ["method=usrn_joint"]
+    assert train(tmp_path, tmp_path / "run", *options) == 2
+    assert "cannot be divided behind its map at stride 4" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("usrn")
@@ -140,8 +147,14 @@ def test_a_later_stage_may_change_and_maps_must_not(tmp_path, whole, capsys):
     assert "the subclasses list has changed since this run began" in capsys.readouterr().err
 
 
-def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path, whole, capsys):
-    process = start(tmp_path, tmp_path / "run", *TINY)
+def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path, capsys):
+    options = [option for option in TINY if not option.startswith("method")] + ["method=usrn_joint"]
+    options += ["method.threshold=0.2", "method.gate=always", "method.share=high", "health.every=2"]
+    whole = tmp_path / "whole"
+    assert train(tmp_path, whole, *options) == 0
+    logged = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert any(line.get("loss/subclass_self_training", 0.0) > 0 for line in logged)
+    process = start(tmp_path, tmp_path / "run", *options)
     assert process.stdout is not None
     at = random.choice(STAGES[1:])
     for line in process.stdout:
@@ -152,7 +165,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path, whole, cap
     process.communicate()
     stages = tmp_path / "run" / "stages"
     before = {name: state(stages / name) for name in STAGES[: STAGES.index(at)]}
-    assert train(tmp_path, tmp_path / "run", *TINY) == 0
+    assert train(tmp_path, tmp_path / "run", *options) == 0
     for name in STAGES[: STAGES.index(at)]:
         assert state(stages / name) == before[name]
     assert_equal(checkpoint(tmp_path / "run"), checkpoint(whole))

@@ -14,7 +14,8 @@ STEPS = 9
 # checkpoints at 3 and 6, lines of the log at 4, 8 and 9: each checkpoint falls between two lines
 RHYTHM = [f"train.steps={STEPS}", "train.checkpoint_every=3", "train.log_every=4", "health.every=2", "health.views=2"]
 RECIPES = {
-    **{name: [f"method={name}"] for name in registry.names("method")},
+    # usrn_joint needs what an earlier stage makes: tests/recipes/test_usrn.py
+    **{name: [f"method={name}"] for name in registry.names("method") if name != "usrn_joint"},
     "cutmix_seg, all options": [
         f"data.pseudo_labeled={PSEUDO_LABELED}",
         "train.pseudo_labeled_batch=4",

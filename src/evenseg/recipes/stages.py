@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+import torch
+
 from evenseg.config import NEUTRAL_KEYS, Config, dump, load_config, override_config
 from evenseg.config.faults import flat
 from evenseg.data.dataset import DataSplits
@@ -15,8 +17,10 @@ from evenseg.functional.distributed import gather_over_ranks
 from evenseg.stages.cluster.run import Options as ClusterOptions
 from evenseg.stages.cluster.run import cluster_run
 from evenseg.stages.pseudo_label.run import Options, pseudo_label_run
+from evenseg.training.build import build_method
 from evenseg.training.checkpoint import write_text
 from evenseg.training.display import check_progress
+from evenseg.training.folder import facts_of
 from evenseg.training.run import train
 
 Start = Literal["continued", "restart"]
@@ -90,6 +94,10 @@ class TrainStage(NamedTuple):
 
     def refuse(self, splits: DataSplits) -> None:
         """See ``Stage``."""
+        facts = facts_of(splits).data(self.config)
+        if self.subclasses is not None:  # how many there will be is not known yet
+            facts = facts._replace(subclass_counts=torch.ones(len(facts.class_names), dtype=torch.int64))
+        build_method(self.config, facts, weights=None)
 
     def make(self, stages: Path, *, first: bool) -> int:
         """See ``Stage``."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from evenseg.data.allocator import return_freed_memory
 from evenseg.data.classes import Classes
 from evenseg.errors import InputError
 from evenseg.functional.confidence_codes import decode_confidence
@@ -70,6 +71,7 @@ class Labeling(NamedTuple):
         names = self.images.names
         if twice := next((name for name, times in Counter(names).items() if times > 1), None):
             raise InputError(f"{twice}: is among the images twice; leave one of the two out")
+        return_freed_memory()  # so that memory does not depend on the number of images
         progress = None if self.progress is None else _titled(self.progress, "predict")
         rank, world_size, barrier = self.ranks
         if rank == 0:
