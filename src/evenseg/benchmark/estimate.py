@@ -11,12 +11,10 @@ import torch
 
 from evenseg.benchmark.plan import Plan
 from evenseg.benchmark.run import standings
-from evenseg.benchmark.watch import last_step
+from evenseg.benchmark.trainings import trainings
 from evenseg.config import Config
 from evenseg.data.build import build_scored
 from evenseg.errors import InputError
-from evenseg.recipes.base import TrainStage
-from evenseg.recipes.run import stages_of
 from evenseg.training.probe import Cost, probe
 
 LIKELY_CLASSES = 21  # where the data cannot be looked at
@@ -52,8 +50,8 @@ def estimate(
 ) -> PlanEstimate:
     """Measures a few steps of every kind of run that is to be trained, on random images."""
     listed = standings(plan, output, kept)
-    todo = {spec.name: _trainings(spec.config) for spec, state, _ in listed if state in ("new", "begun")}
-    kinds = {_kind(each.config): each.config for trainings in todo.values() for each in trainings}
+    todo = {spec.name: trainings(spec.config) for spec, state, _ in listed if state in ("new", "begun")}
+    kinds = {_kind(each.config): each.config for several in todo.values() for each in several}
     costs: dict[str, Cost] = {}
     for index, (kind, config) in enumerate(kinds.items()):
         progress(index, len(kinds))
@@ -64,40 +62,15 @@ def estimate(
             runs.append(RunEstimate(spec.name, f"{state}: {change}" if change else state, 0, 0.0, 0))
             continue
         steps, seconds, disk = 0, 0.0, 0
-        for config, begin, folder in todo[spec.name]:
-            cost, done = costs[_kind(config)], max(last_step(output / spec.name / folder), begin)
-            steps += config.train.steps - done
-            seconds += _seconds(config, cost, done)
+        for each in todo[spec.name]:
+            cost, done = costs[_kind(each.config)], each.done(output / spec.name)
+            steps += each.steps - done
+            seconds += _seconds(each.config, cost, each.begin + done)
             disk += cost.state_bytes + cost.method_bytes
         runs.append(RunEstimate(spec.name, state, steps, seconds, disk))
     jobs = jobs or torch.cuda.device_count() or 1
     there = next(folder for folder in (output.resolve(), *output.resolve().parents) if folder.exists())
     return PlanEstimate(runs, jobs, sum(run.seconds for run in runs) / jobs, shutil.disk_usage(there).free)
-
-
-class _Training(NamedTuple):
-    """What trains once: a run, or a round of a recipe. begin: the step it begins at. folder: below that of the run."""
-
-    config: Config
-    begin: int
-    folder: str
-
-
-def _trainings(config: Config) -> list[_Training]:
-    if config.recipe is None:
-        return [_Training(config, 0, "")]
-    found: dict[str, _Training] = {}
-    for stage in stages_of(config):
-        if not isinstance(stage, TrainStage):
-            continue
-        before = found.get(stage.after or "")
-        begin = before.config.train.steps if before is not None and stage.start == "continued" else 0
-        of_stage = stage.config
-        if stage.labels is not None:  # its steps have pseudo-labeled images, wherever they are going to be listed
-            data = of_stage.data.model_copy(update={"pseudo_labeled": stage.labels})
-            of_stage = of_stage.model_copy(update={"data": data})
-        found[stage.name] = _Training(of_stage, begin, f"stages/{stage.name}")
-    return list(found.values())
 
 
 def _kind(config: Config) -> str:

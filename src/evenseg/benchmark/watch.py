@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from evenseg.benchmark.plan import RunSpec
 from evenseg.benchmark.pool import Pool, Running
+from evenseg.benchmark.trainings import trainings
 from evenseg.training.display import duration
 
 
@@ -36,6 +36,8 @@ class Watch:
     def __init__(self, output: Path, specs: list[RunSpec], states: dict[str, str], *, jobs: int) -> None:
         self._output, self._specs, self._states, self._jobs = output, specs, dict(states), jobs
         self._first: dict[str, _Mark] = {}
+        self._trainings = {spec.name: trainings(spec.config) for spec in specs}
+        self._steps = {name: sum(each.steps for each in several) for name, several in self._trainings.items()}
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, refresh_per_second=2, transient=True) if sys.stderr.isatty() else None
 
@@ -77,7 +79,7 @@ class Watch:
             step, left = "", ""
             if spec.name in running:
                 done, seconds = self._progress(running[spec.name])
-                step, left = f"{done}/{spec.config.train.steps}", "" if seconds is None else duration(seconds)
+                step, left = f"{done}/{self._steps[spec.name]}", "" if seconds is None else duration(seconds)
             table.add_row(spec.name, self._states.get(spec.name, "waiting")[:60], step, left)
         return table
 
@@ -88,30 +90,19 @@ class Watch:
         for run in pool.running:
             step, seconds = self._progress(run)
             if seconds is not None:
-                speeds.append(seconds / max(run.spec.config.train.steps - step, 1))
+                speeds.append(seconds / max(self._steps[run.spec.name] - step, 1))
                 left += seconds
         text = f"{done} of {len(self._specs)} runs done"
         if speeds:
-            waiting = sum(spec.config.train.steps for spec in pool.waiting) * sum(speeds) / len(speeds)
+            waiting = sum(self._steps[spec.name] for spec in pool.waiting) * sum(speeds) / len(speeds)
             text += f", about {duration((left + waiting) / self._jobs)} left"
         return text
 
     def _progress(self, run: Running) -> tuple[int, float | None]:
-        """Step of a run, and the seconds it has to go as far as its pace since the start tells."""
-        step = last_step(self._output / run.spec.name)
+        """Steps of a run that are done, and the seconds it has to go as far as its pace since the start tells."""
+        step = sum(each.done(self._output / run.spec.name) for each in self._trainings[run.spec.name])
         first = self._first.setdefault(run.spec.name, _Mark(step, time.monotonic()))
         if step <= first.step:
             return step, None
         pace = (time.monotonic() - first.time) / (step - first.step)
-        return step, (run.spec.config.train.steps - step) * pace
-
-
-def last_step(folder: Path) -> int:
-    """The last step in the log of a run, 0 before the first."""
-    try:
-        with open(folder / "metrics.jsonl", "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 100_000))
-            lines = [line for line in file.read().split(b"\n") if line.startswith(b"{") and line.endswith(b"}")]
-        return int(json.loads(lines[-1])["step"]) if lines else 0
-    except (OSError, ValueError, KeyError):
-        return 0
+        return step, (self._steps[run.spec.name] - step) * pace
