@@ -155,7 +155,7 @@ VARIANTS: dict[str, dict] = {
         "share": "none",
         "threshold": 0.0,
         "gate": "always",
-        "unsupervised_weight": 0.005,
+        "unsupervised_weight": 0.0005,
     },
     "usrn_joint official": {
         "name": "usrn_joint",
