@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -147,26 +145,22 @@ def test_a_later_stage_may_change_and_maps_must_not(tmp_path, whole, capsys):
     assert "the subclasses list has changed since this run began" in capsys.readouterr().err
 
 
-def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path, capsys):
+def test_killed_as_stages_begin_it_ends_as_if_it_had_not_been(tmp_path, capsys):
     options = [option for option in TINY if not option.startswith("method")] + ["method=usrn_joint"]
     options += ["method.threshold=0.2", "method.gate=always", "method.share=high", "health.every=2"]
     whole = tmp_path / "whole"
     assert train(tmp_path, whole, *options) == 0
     logged = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert any(line.get("loss/subclass_self_training", 0.0) > 0 for line in logged)
-    process = start(tmp_path, tmp_path / "run", *options)
-    assert process.stdout is not None
-    at = random.choice(STAGES[1:])
-    for line in process.stdout:
-        if line.startswith("stage ") and at in line:
-            break
-    time.sleep(random.random())
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    stages = tmp_path / "run" / "stages"
-    before = {name: state(stages / name) for name in STAGES[: STAGES.index(at)]}
+    for number, at in enumerate(STAGES[1:], start=1):
+        process = start(tmp_path, tmp_path / "run", *options)
+        assert process.stdout is not None
+        assert any(line.startswith("stage ") and line.rstrip().endswith(at) for line in process.stdout)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        stages = [tmp_path / "run" / "stages" / name for name in STAGES[:number]]
+        before = [state(stage) for stage in stages]
     assert train(tmp_path, tmp_path / "run", *options) == 0
-    for name in STAGES[: STAGES.index(at)]:
-        assert state(stages / name) == before[name]
+    assert [state(stage) for stage in stages] == before
     assert_equal(checkpoint(tmp_path / "run"), checkpoint(whole))
     assert (tmp_path / "run" / "result.json").read_text() == (whole / "result.json").read_text()
