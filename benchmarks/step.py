@@ -10,7 +10,8 @@ A step is everything the trainer does with a loaded batch: bytes to floats, stro
 passes, losses, the check for non-finite values, the optimiser, the teacher's update. The bare passes are the
 student's forward and backward passes, through extra heads too, and the teacher's forward passes, recorded from a
 step and made on as many images, with a loss that costs nothing. Both are measured in turns in one process on one
-thread, in CPU time of the process; the figure is the ratio of medians.
+thread, in CPU time of the process. Reported are medians, the ratio of step to passes, and the share of the step that is
+neither passes nor the optimiser's own arithmetic.
 """
 
 from __future__ import annotations
@@ -99,19 +100,28 @@ def cpu_seconds(function: Callable[[], object]) -> float:
     return time.process_time() - begin
 
 
-def measure(method: str, encoder: str, precision: str, size: int, batch: int, repetitions: int) -> tuple[float, float]:
-    """Median CPU seconds of a step and of its bare passes."""
+def timed_optimizer(optimizer: torch.optim.Optimizer) -> list[float]:
+    """A list to which the CPU seconds of every step of the optimiser will be added."""
+    begin, seconds = [0.0], list[float]()
+    optimizer.register_step_pre_hook(lambda *_: begin.__setitem__(0, time.process_time()))
+    optimizer.register_step_post_hook(lambda *_: seconds.append(time.process_time() - begin[0]))
+    return seconds
+
+
+def measure(method: str, encoder: str, precision: str, size: int, batch: int, repetitions: int) -> list[float]:
+    """Median CPU seconds of a step, of its bare passes, and of the optimiser."""
     config = config_of(method, encoder, precision, size, batch)
     step = probe_step(config, CLASSES)
     raw = random_batch(config, CLASSES, step.method.wanted_views())
     bare = bare_passes(step, raw, size)
+    optimizer = timed_optimizer(step.optimizer.optimizer)
     steps, passes = [], []
     for index in range(repetitions + 2):
         seconds, network = cpu_seconds(lambda i=index: step(i, [raw])), cpu_seconds(bare)
         if index >= 2:  # the first ones allocate
             steps.append(seconds)
             passes.append(network)
-    return statistics.median(steps), statistics.median(passes)
+    return [statistics.median(seconds) for seconds in (steps, passes, optimizer[2:])]
 
 
 def main() -> None:
@@ -127,11 +137,14 @@ def main() -> None:
     keep_freed_memory()  # as a training run does
     logging.disable(logging.WARNING)
     print(f"{options.encoder}, {options.size}x{options.size}, batch {options.batch}+{options.batch}, one thread")
-    print(f"{'method':14}{'precision':>12}{'step s':>9}{'passes s':>10}{'ratio':>8}")
+    print(f"{'method':14}{'precision':>12}{'step s':>9}{'passes s':>10}{'optimiser s':>13}{'ratio':>8}{'rest':>8}")
     for method in options.methods:
         for precision in options.precisions:
-            step, passes = measure(method, options.encoder, precision, options.size, options.batch, options.repetitions)
-            print(f"{method:14}{precision:>12}{step:9.3f}{passes:10.3f}{step / passes:8.3f}", flush=True)
+            kind = (method, options.encoder, precision, options.size, options.batch)
+            step, passes, optimizer = measure(*kind, options.repetitions)
+            rest = (step - passes - optimizer) / step
+            figures = f"{step:9.3f}{passes:10.3f}{optimizer:13.3f}{step / passes:8.3f}{rest:8.1%}"
+            print(f"{method:14}{precision:>12}{figures}", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,28 +22,39 @@ def as_planes(logits: Tensor) -> Tensor:
     return planes
 
 
+def layout_of(value: Tensor) -> torch.memory_format:
+    """channels_last or contiguous."""
+    interleaved = value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
+    return torch.channels_last if interleaved else torch.contiguous_format
+
+
+def copied(value: Tensor, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
+    """(B, C, H, W) in another type and layout; itself where it has these."""
+    if value.device.type != "cpu" or value.is_contiguous(memory_format=layout):
+        return value.to(dtype, memory_format=layout)
+    copy = torch.empty(value.shape, dtype=dtype, memory_format=layout)
+    copy_rows(copy, value)
+    return copy
+
+
+def copy_rows(target: Tensor, source: Tensor) -> None:
+    """``target.copy_(source)`` of (..., H, W), a few rows at a time, which stay in the cache."""
+    for into, rows in zip(torch.split(target, ROWS, dim=-2), torch.split(source, ROWS, dim=-2), strict=True):
+        into.copy_(rows)
+
+
 class _Planes(torch.autograd.Function):
     """The gradient comes back in the layout of the logits, in which enlarging is passed through quickest."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
-        interleaved = logits.is_contiguous(memory_format=torch.channels_last) and not logits.is_contiguous()
-        ctx.dtype, ctx.layout = logits.dtype, torch.channels_last if interleaved else torch.contiguous_format
-        return _copied(logits, torch.float32, torch.contiguous_format)
+        ctx.dtype, ctx.layout = logits.dtype, layout_of(logits)
+        return copied(logits, torch.float32, torch.contiguous_format)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         # narrowed first: doing both at once is several times slower
-        return _copied(gradients[0].to(ctx.dtype), ctx.dtype, ctx.layout)
-
-
-def _copied(value: Tensor, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
-    if value.device.type != "cpu" or value.is_contiguous(memory_format=layout):
-        return value.to(dtype, memory_format=layout)
-    copy = torch.empty(value.shape, dtype=dtype, memory_format=layout)
-    for target, source in zip(torch.split(copy, ROWS, dim=2), torch.split(value, ROWS, dim=2), strict=True):
-        target.copy_(source)  # a few rows at a time stay in the cache
-    return copy
+        return copied(gradients[0].to(ctx.dtype), ctx.dtype, ctx.layout)
 
 
 def largest_plane(value: Tensor) -> tuple[Tensor, Tensor]:

@@ -114,15 +114,22 @@ class NetworkOutput(NamedTuple):
     heads: dict[str, Tensor] = {}  # noqa: RUF012 - as above
     coarse: dict[str, Tensor] = {}  # noqa: RUF012 - as above
 
-    def images(self, chosen: slice) -> NetworkOutput:
-        """What belongs to some images of the batch."""
-        parts = ({name: value[chosen] for name, value in each.items()} for each in self[1:])
-        return NetworkOutput(self.logits[chosen], *parts)
+    def split(self, images: int) -> tuple[NetworkOutput, NetworkOutput]:
+        """What belongs to the first ``images`` of the batch, and to the others; their gradients are put side by side,
+        where those of slices would each be filled up with zeros and added."""
+        parts = [{name: _divided(value, images) for name, value in each.items()} for each in self[1:]]
+        logits = _divided(self.logits, images)
+        first, second = ([{k: v[i] for k, v in each.items()} for each in parts] for i in (0, 1))
+        return NetworkOutput(logits[0], *first), NetworkOutput(logits[1], *second)
 
     def detach(self) -> NetworkOutput:
         """The same without gradient."""
         parts = ({name: value.detach() for name, value in each.items()} for each in self[1:])
         return NetworkOutput(self.logits.detach(), *parts)
+
+
+def _divided(value: Tensor, images: int) -> tuple[Tensor, ...]:
+    return torch.split(value, [images, len(value) - images])
 
 
 class PseudoTarget(NamedTuple):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from evenseg.functional.cross_set import cross_set_partner, swap
+from evenseg.functional.mixing import box_mask
 
 UNIFORM = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -70,3 +71,42 @@ def test_the_gradient_goes_to_the_pixels_it_came_from():
     assert torch.equal(value.grad, swap(weight, partner, mask))
     corner = value[..., :2, :2].detach().requires_grad_()
     assert torch.autograd.gradcheck(lambda v: swap(v, partner, mask[..., :2, :2]), corner)
+
+
+def boxes(height=40, width=24):
+    partner, _ = pairs()
+    g = torch.Generator().manual_seed(3)
+    mask = box_mask(torch.rand(8, 3, generator=g, dtype=torch.float64), height, width)
+    mask[0] = False  # a box of no area
+    mask[1, :, :, :] = True
+    return partner, mask[torch.minimum(partner, torch.arange(8))]
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(40, 24), (20, 12), (13, 7)])
+def test_boxes_are_exchanged_as_any_other_mask_is(size, layout, planes):
+    partner, mask = boxes()
+    value = torch.randn(8, 5, *size).to(torch.bfloat16).to(memory_format=layout).requires_grad_()
+    mixed = swap(value, partner, mask, planes=planes)
+    at_size = torch.nn.functional.interpolate(mask.float(), size=size, mode="nearest").bool()
+    assert torch.equal(mixed, torch.where(at_size, value[partner], value).to(mixed.dtype))
+    if planes:
+        assert mixed.dtype == torch.float32
+        assert mixed.is_contiguous()
+    else:
+        assert mixed.dtype == torch.bfloat16
+        assert mixed.is_contiguous(memory_format=layout)
+    gradient = torch.randn(mixed.shape).to(torch.bfloat16)
+    mixed.backward(gradient.to(mixed.dtype))
+    assert torch.equal(value.grad, torch.where(at_size, gradient[partner], gradient))
+    assert value.grad.is_contiguous(memory_format=layout)
+
+
+def test_two_boxes_are_no_box():
+    partner, mask = boxes()
+    mask[:] = False
+    mask[..., 3:5, 2:9] = True
+    mask[..., 7:9, 2:9] = True
+    value = torch.randn(8, 2, 40, 24)
+    assert torch.equal(swap(value, partner, mask), torch.where(mask, value[partner], value))

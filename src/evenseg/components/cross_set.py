@@ -24,14 +24,16 @@ class Mixture(NamedTuple):
     partner: Tensor | None = None
     mask: Tensor | None = None
 
-    def __call__(self, value: Tensor) -> Tensor:
-        """(B, K, h, w) or (B, h, w), mixed."""
-        return value if self.partner is None or self.mask is None else swap(value, self.partner, self.mask)
+    def __call__(self, value: Tensor, *, planes: bool = False) -> Tensor:
+        """(B, K, h, w) or (B, h, w), mixed; see ``swap``."""
+        if self.partner is None or self.mask is None:
+            return value
+        return swap(value, self.partner, self.mask, planes=planes)
 
     def output(self, output: NetworkOutput) -> NetworkOutput:
         """Logits, heads and coarse logits, mixed; features, which nobody may take for one image's, are left out."""
         heads, coarse = ({name: self(value) for name, value in each.items()} for each in (output.heads, output.coarse))
-        return NetworkOutput(self(output.logits), heads=heads, coarse=coarse)
+        return NetworkOutput(self(output.logits, planes=True), heads=heads, coarse=coarse)
 
 
 class CrossSetMixer(nn.Module):

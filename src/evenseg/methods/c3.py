@@ -22,7 +22,6 @@ from evenseg.types import (
     Batch,
     Count,
     Fraction,
-    NetworkOutput,
     NonNegative,
     Positive,
     PseudoTarget,
@@ -180,7 +179,7 @@ class C3SemiSeg(Method):
         mixture = self.cross_set.draw(step, batch.labeled.image, to_student)
         image = mixture(torch.cat([batch.labeled.image, to_student]))  # Eq. 4
         # each region of a mixture is compared with what belongs to it: everything goes back to its own image
-        labeled, strong = _halves(mixture.output(self.student(image)))
+        labeled, strong = mixture.output(self.student(image)).split(len(to_student))
         target = self.select(target, strong, step)
         losses = self.supervised_losses(labeled, batch.labeled.label)  # Eq. 1
         consistency = soft_cross_entropy(
@@ -201,12 +200,6 @@ class C3SemiSeg(Method):
         strong = list(unlabeled.strong)
         to_student = strong.pop(0) if self.student_view == "strong" else unlabeled.weak
         return strong.pop(0) if self.teacher_view == "strong" else unlabeled.weak, to_student
-
-
-def _halves(output: NetworkOutput) -> tuple[NetworkOutput, NetworkOutput]:
-    """The outputs on the labeled and on the unlabeled images."""
-    half = len(output.logits) // 2
-    return output.images(slice(half)), output.images(slice(half, None))
 
 
 def _seen(image: Tensor, mixture: Mixture, label: Tensor, target: PseudoTarget) -> Seen:

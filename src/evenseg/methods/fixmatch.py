@@ -150,6 +150,5 @@ class FixMatch(Method):
             with torch.no_grad():
                 return with_gradient, self.student(weak)
         both: NetworkOutput = self.student(torch.cat([labeled, weak]))
-        with_gradient = both.images(slice(len(labeled)))
-        with torch.no_grad():
-            return with_gradient, both.images(slice(len(labeled), None))
+        with_gradient, of_weak = both.split(len(labeled))
+        return with_gradient, of_weak.detach()
