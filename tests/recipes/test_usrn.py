@@ -6,12 +6,21 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from evenseg.config import Config, load_config
+from evenseg.data.build import build_data
 from evenseg.errors import InputError
+from evenseg.functional.cells import to_pixels
+from evenseg.functional.confidence_codes import confidence_codes
+from evenseg.inference.evaluate import to_images
 from evenseg.recipes.base import ClusterStage, TrainStage
 from evenseg.recipes.run import stages_of
+from evenseg.stages.pseudo_label.images import dataset_images
+from evenseg.training.folder import read_run
+from evenseg.training.use import load_method
 
 from ..training.helpers import assert_equal, checkpoint, start, train
 from .test_run import TINY as TINY_DARS
@@ -164,3 +173,39 @@ def test_killed_as_stages_begin_it_ends_as_if_it_had_not_been(tmp_path, capsys):
     assert [state(stage) for stage in stages] == before
     assert_equal(checkpoint(tmp_path / "run"), checkpoint(whole))
     assert (tmp_path / "run" / "result.json").read_text() == (whole / "result.json").read_text()
+
+
+def test_dars_takes_its_labels_from_regularised_probabilities(tmp_path, whole, cli_main, capsys):
+    branch = "{name: subclass_branch, share: high, gate: always}"
+    options = [option for option in TINY_DARS if not option.startswith("method")]
+    options += ["recipe={name: dars, ratios: [0.4]}", f"method={{name: supervised, components: [{branch}]}}"]
+    options += [f"data.subclasses={whole / 'stages' / 'cluster'}", "train.precision=32"]
+    run = tmp_path / "run"
+    assert train(tmp_path, run, *options) == 0
+    stages = run / "stages"
+    assert json.loads((stages / "label_1" / "manifest.json").read_text())["regularized"] is True
+
+    config, facts = read_run(stages / "round_0")
+    method = load_method(stages / "round_0", config, facts, "last")
+    images = dataset_images(build_data(config.data, seed=config.seed, needs_unlabeled=True).unlabeled)
+    image = to_images([images.read(0).resized], "cpu")
+    with torch.no_grad():
+        out = method.student(image)
+    size = tuple(image.shape[2:])
+    counts = json.loads((stages / "round_0" / "classes.json").read_text())["subclass_counts"]
+    parent = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    voted = to_pixels(parent[out.coarse["subclass"].argmax(1)], size, method.student.padded_size(*size))
+    left = torch.where(torch.arange(len(counts)).view(-1, 1, 1) == voted[:, None], out.logits.softmax(1), 0)
+    with np.load(stages / "label_1" / "predictions" / "000000.npz") as stored:
+        label, code = torch.from_numpy(stored["label_0"]), torch.from_numpy(stored["code_0"].astype(np.int64))
+    assert (label == voted[0]).float().mean() > 0.99  # whatever the classifier says
+    assert (voted != out.logits.argmax(1)).any()
+    assert (code - confidence_codes(left.amax(1)[0]).long()).abs().float().mean() < 1  # batches of another size
+
+    again = ("--output", tmp_path / "labels", "--ratio", "0.4")
+    assert cli_main("pseudo-label", stages / "round_0", *again, "--regularized") == 0
+    assert cli_main("pseudo-label", whole, "--output", tmp_path / "none", "--regularized") == 2
+    assert "was trained without USRN's branch" in capsys.readouterr().err
+    fitted = ("--regularized", "--alignment", "0.5")
+    assert cli_main("pseudo-label", stages / "round_0", "--output", tmp_path / "none", *fitted) == 2
+    assert "neither calibrated nor aligned" in capsys.readouterr().err

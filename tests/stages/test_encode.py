@@ -79,3 +79,12 @@ def test_what_is_not_finite_is_named(value: float) -> None:
     logits[1, 2, 2] = value
     with pytest.raises(InputError, match=r"night/7: the network's output is not finite"):
         encode(logits, (4, 4), "night/7")
+
+
+def test_probabilities_are_confidences_as_they_are() -> None:
+    prob = torch.rand(4, 6, 5, generator=torch.Generator().manual_seed(3)) / 4
+    prob[:, 0] = 0.0
+    label, code = encode(prob, (6, 5), "a", as_prob=True)
+    assert np.array_equal(label, prob.max(0).indices.numpy())
+    assert np.array_equal(code, confidence_codes(prob.amax(0)).numpy().view(np.uint16))
+    assert (code[0] == 0).all()

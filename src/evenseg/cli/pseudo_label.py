@@ -70,6 +70,9 @@ def pseudo_label(
         float | None,
         typer.Option("--alignment", min=0, max=1, help="CReST+: shift predictions to the shares, to this power."),
     ] = None,
+    regularized: Annotated[
+        bool, typer.Option("--regularized", help="Labels in which USRN's branch has had its say, of a RUN with one.")
+    ] = False,
     truth: Annotated[
         Path | None, typer.Option("--truth", metavar="DIR", help="Label maps NAME.png to judge the result by.")
     ] = None,
@@ -96,6 +99,7 @@ def pseudo_label(
 
     chosen = Rule(rule, ratio, confidence, rounding, deficit, scope, sampling)
     options = Options(chosen, seed, name, average, calibration, _distribution(distribution), alignment, truth)
+    options = options._replace(regularized=regularized)
     selected = _label(run, overrides or [], output, images, probabilities, classes, options, checkpoint, network)
     for fault in selected.faults:
         print(f"evenseg: error: no labels: {fault}", file=sys.stderr)

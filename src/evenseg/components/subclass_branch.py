@@ -125,13 +125,10 @@ class SubclassBranch(Component):
 
     def refine(self, target: PseudoTarget, weak: NetworkOutput, step: Step) -> PseudoTarget:
         """Regularises the class probabilities, and notes the subclasses that are sure enough (Eq. 3-7)."""
-        prob, subclass_prob = (as_planes(weak.coarse[name].detach()).softmax(dim=1) for name in ("class", BRANCH))
-        found = verdict(prob, subclass_prob, self.parent, mapping=self.mapping, gate=self.gate)
+        prob, found = self._verdict(weak)
         if step.health:
             self._figures = _figures(prob, found)
-        size = (target.prob.shape[2], target.prob.shape[3])
-        padded = self._padded(*size)
-        found = Verdict(*(None if each is None else to_pixels(each, size, padded) for each in found))  # type: ignore[arg-type]
+        found = self._of_pixels(found, target.prob)
         sure = found.confidence > self.threshold
         if target.valid is not None:
             sure = sure & target.valid
@@ -139,6 +136,12 @@ class SubclassBranch(Component):
         if not self.regularization:
             return target
         return target._replace(prob=regularise(target.prob, found, closed=self.closed, renormalise=self.renormalise))
+
+    def regularised(self, output: NetworkOutput) -> Tensor:
+        """What ``refine`` makes of the class probabilities of an output, (B, C, H, W) float32 without gradient."""
+        prob = as_planes(output.logits.detach()).softmax(dim=1)
+        found = self._of_pixels(self._verdict(output)[1], prob)
+        return regularise(prob, found, closed=self.closed, renormalise=self.renormalise)
 
     def losses(self, views: StepViews, step: Step) -> dict[str, Tensor]:
         """The supervised loss of the subclasses (Eq. 2), and their self-training (Eq. 5)."""
@@ -156,6 +159,17 @@ class SubclassBranch(Component):
     def figures(self) -> dict[str, Tensor]:
         """In steps that examine pseudo-labels: by predicted class, where the branch agrees, is heard, and vetoes."""
         return self._figures
+
+    def _verdict(self, output: NetworkOutput) -> tuple[Tensor, Verdict]:
+        """Class probabilities and verdict of each cell."""
+        prob, subclass_prob = (as_planes(output.coarse[name].detach()).softmax(dim=1) for name in ("class", BRANCH))
+        return prob, verdict(prob, subclass_prob, self.parent, mapping=self.mapping, gate=self.gate)
+
+    def _of_pixels(self, found: Verdict, like: Tensor) -> Verdict:
+        """Each pixel has the verdict of its cell, at the size of ``like``."""
+        size = (like.shape[2], like.shape[3])
+        padded = self._padded(*size)
+        return Verdict(*(None if each is None else to_pixels(each, size, padded) for each in found))  # type: ignore[arg-type]
 
     def _supervised(self, logits: Tensor, label: Tensor) -> Tensor:
         padded = self._padded(label.shape[1], label.shape[2])

@@ -38,10 +38,11 @@ class _Labels:
         calibration: CalibrationName = "none",
         distribution: Distribution | dict[str, NonNegative] = "labeled",
         alignment: Fraction | None = None,
+        regularized: bool | None = None,
     ) -> None:
         self.rule = Rule(rule, ratio, confidence, rounding, deficit, scope, sampling)
         self.average, self.calibration = average, calibration
-        self.distribution, self.alignment = distribution, alignment
+        self.distribution, self.alignment, self.regularized = distribution, alignment, regularized
 
     def options(self, seed: int) -> Options:
         return Options(
@@ -53,6 +54,7 @@ class _Labels:
             distribution=self.distribution,
             alignment=self.alignment,
             portable=True,
+            regularized=self.regularized,
         )
 
 
@@ -90,6 +92,8 @@ class SelfTraining(Recipe):
         distribution: of classes that is aimed at: labeled, estimated, or shares by name.
         alignments: for each round the power to which predictions are aligned with that distribution before labels are
             read off them (CReST+); null: they stay as they are.
+        regularized: labels are read off probabilities in which USRN's branch has had its say; null: where the method
+            has the component subclass_branch.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class SelfTraining(Recipe):
         calibration: CalibrationName = "none",
         distribution: Distribution | dict[str, NonNegative] = "labeled",
         alignments: list[Fraction] | None = None,
+        regularized: bool | None = None,
     ) -> None:
         if not ratios:
             raise ValueError("ratios: give one for each round after the first")
@@ -127,6 +132,7 @@ class SelfTraining(Recipe):
             "average": average,
             "calibration": calibration,
             "distribution": distribution,
+            "regularized": regularized,
         }
 
     def stages(self, config: Config) -> list[Stage]:

@@ -17,7 +17,7 @@ Calibrate = Callable[[Tensor], Tensor]  # (B, C, H, W) logits to calibrated ones
 
 
 def encode(
-    logits: Tensor, size: tuple[int, int], name: str, calibrate: Calibrate | None = None
+    logits: Tensor, size: tuple[int, int], name: str, calibrate: Calibrate | None = None, *, as_prob: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The most probable class of each pixel and how probable it is.
 
@@ -29,6 +29,7 @@ def encode(
         size: (H, W) of the image, at least (h, w) in a sensible use.
         name: of the image, for the message.
         calibrate: what makes probabilities out of logits that mean what they say.
+        as_prob: they are no logits but numbers in [0, 1], the largest of which is the confidence as it is.
 
     Returns:
         (H, W) uint8, or uint16 above 255 classes; of equal logits the first class. And (H, W) uint16 codes, see
@@ -43,7 +44,8 @@ def encode(
         largest, index = band.max(dim=0)
         label[rows] = index.cpu().numpy()
         # the softmax of the largest: 1 / sum of exp(z - largest)
-        code[rows] = confidence_codes((band - largest).exp_().sum(dim=0).reciprocal_())
+        confidence = largest if as_prob else (band - largest).exp_().sum(dim=0).reciprocal_()
+        code[rows] = confidence_codes(confidence)
     codes = code.numpy().view(np.uint16)
     if codes.max(initial=0) >= CODES:
         raise _not_finite(name)

@@ -62,8 +62,8 @@ class Labeling(NamedTuple):
         """Where the predictions are."""
         return Shards(self.output / "predictions", len(self.images.names), self.classes.num_classes)
 
-    def predict(self, logits: Logits, calibrate: Calibrate | None) -> Tensor:
-        """Stores what is missing; (C, CODES) int64 histogram of all predictions.
+    def predict(self, logits: Logits, calibrate: Calibrate | None, *, as_prob: bool = False) -> Tensor:
+        """Stores what is missing; (C, CODES) int64 histogram of all predictions. ``as_prob``: see ``encode``.
 
         Raises:
             InputError: an image is there twice, whose pixels would count twice; or see ``predict_shards``.
@@ -83,6 +83,7 @@ class Labeling(NamedTuple):
             names,
             logits,
             calibrate=calibrate,
+            as_prob=as_prob,
             rank=rank,
             world_size=world_size,
             progress=progress,

@@ -95,6 +95,7 @@ def predict_shards(
     logits: Logits,
     *,
     calibrate: Calibrate | None = None,
+    as_prob: bool = False,
     rank: int = 0,
     world_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -105,7 +106,7 @@ def predict_shards(
         shards: where to.
         names: of the images, for messages.
         logits: what the network says.
-        calibrate: see ``encode``.
+        calibrate, as_prob: see ``encode``.
         rank, world_size: this process writes shards rank, rank + world_size, ...
         progress: called with (images done, images of this process).
     """
@@ -120,7 +121,7 @@ def predict_shards(
             if isinstance(outcome, str):
                 yield Predicted.nothing(outcome)
             else:
-                yield Predicted(*encode(*outcome, names[number], calibrate))
+                yield Predicted(*encode(*outcome, names[number], calibrate, as_prob=as_prob))
             done += 1
             if progress is not None:
                 progress(done, total)

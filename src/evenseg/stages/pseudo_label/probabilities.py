@@ -47,6 +47,8 @@ def pseudo_label_files(
         raise InputError(
             "--probabilities: there is no network here to calibrate or to estimate with; give a RUN for that"
         )
+    if options.regularized:
+        raise InputError("--regularized: there is no network here with a branch; give a RUN for that")
     if isinstance(options.distribution, dict):
         prior = explicit_prior(options.distribution, classes)
     else:

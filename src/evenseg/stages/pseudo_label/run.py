@@ -34,6 +34,7 @@ from evenseg.stages.pseudo_label.held_out import (
 from evenseg.stages.pseudo_label.images import Images, dataset_images, file_images, with_truth
 from evenseg.stages.pseudo_label.label import Labeling, Progress, Ranks, Selected
 from evenseg.stages.pseudo_label.predict import Average, Logits, network_logits
+from evenseg.stages.pseudo_label.regularized import regularized_predictor
 from evenseg.stages.pseudo_label.rules import Rule
 from evenseg.training.build import protocol_of
 from evenseg.training.fabric import ends_with_others, make_fabric, precision
@@ -54,6 +55,7 @@ class Options(NamedTuple):
     images (black-box shift estimation, from held-out labeled images), or shares by class name. alignment: of the
     predictions with that distribution before labels are read off them, to this power (CReST+); None: they stay as they
     are. truth: folder of label maps to judge the pseudo-labels by. portable: the list names labels relative to itself.
+    regularized: read labels off class probabilities that USRN's branch has had its say in; None: where there is one.
     """
 
     rule: Rule = Rule()
@@ -65,6 +67,7 @@ class Options(NamedTuple):
     alignment: float | None = None
     truth: Path | None = None
     portable: bool = False
+    regularized: bool | None = False
 
     @property
     def folder(self) -> str:
@@ -123,7 +126,14 @@ def pseudo_label_run(
     if options.truth is not None:
         resize = config.data.resize if inputs is None else None
         images = with_truth(images, options.truth, facts.classes, resize)
-    role, predictor = predictor_of(load_method(run, config, facts, which), network)
+    method = load_method(run, config, facts, which)
+    role, predictor = predictor_of(method, network)
+    if options.regularized is not False:
+        regularized = regularized_predictor(method, predictor)
+        _check_regularized(run, options, found=regularized is not None)
+        options = options._replace(regularized=regularized is not None)
+        if regularized is not None:
+            predictor, options = regularized, options._replace(average="logits")  # what it gives is averaged as it is
     predictor.to(fabric.device)
     work = _Work(run, config, facts, images, splits, predictor, f"{which}_{role}", fabric, options)
     fabric.barrier()  # all have looked before the first one writes
@@ -166,7 +176,7 @@ class _Work(NamedTuple):
         logits, options = self._logits(self.images), self.options
         if options.alignment is not None:
             calibrate = align(labeling, logits, calibrate, self._known_prior, power=options.alignment)
-        histogram = labeling.predict(logits, calibrate)
+        histogram = labeling.predict(logits, calibrate, as_prob=bool(options.regularized))
         prior = self._known_prior if options.distribution != "estimated" else self._estimate(histogram.sum(dim=1), say)
         return labeling.select(
             histogram, options.rule, prior, name=options.folder, seed=options.seed, portable=options.portable
@@ -189,6 +199,7 @@ class _Work(NamedTuple):
             "precision": precision(config.train.precision, self.fabric.device.type),
             "calibration": options.calibration,
             "alignment": options.alignment_with(self._known_prior),
+            **({"regularized": True} if options.regularized else {}),
             "images": len(self.images.names),
             "images_sha256": manifest.names_sha256(self.images.names, self.images.lines),
         }
@@ -266,6 +277,19 @@ def explicit_prior(shares: dict[str, float], classes: Classes) -> Tensor:
     if not bool(found.any()):
         raise InputError("distribution: no class has a share; give at least one")
     return found
+
+
+def _check_regularized(run: Path, options: Options, *, found: bool) -> None:
+    if options.regularized and not found:
+        raise InputError(
+            f"{run}: was trained without USRN's branch, or without its regularization, by which its labels could be "
+            "regularized; leave that out"
+        )
+    if found and (options.calibration != "none" or options.alignment is not None):
+        raise InputError(
+            "regularized: such probabilities do not sum to 1, and are neither calibrated nor aligned; leave that out, "
+            "or set regularized to false"
+        )
 
 
 def _silent(text: str) -> None:
