@@ -276,3 +276,22 @@ def test_the_counter_of_host_reads_counts():
         value = torch.rand(3)
         value[value > 0.5].sum().item()
     assert len(counted.found) >= 2
+
+
+@every_method
+def test_strong_views_stay_out_of_the_statistics_where_that_is_offered(spec):
+    method = make_method(spec)
+    if not method.strong_apart:
+        pytest.skip("no passes of strong views alone")
+    seen = []
+    for network in method.networks():
+        network.strong_statistics = "separate"
+        network.register_forward_pre_hook(
+            lambda network, inputs, options: seen.append((options.get("strong", False), torch.is_grad_enabled())),
+            with_kwargs=True,
+        )
+    method(make_batch(method), make_step(9))
+    assert (False, True) in seen  # the labeled images
+    mixes = getattr(method, "mixes", any(isinstance(module, Mixer) for module in method.modules()))
+    assert any(strong for strong, _ in seen) == (bool(method.views.strong) or mixes)
+    assert all(with_gradient for strong, with_gradient in seen if strong)

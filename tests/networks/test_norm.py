@@ -83,3 +83,24 @@ def test_frozen_statistics_survive_the_conversion_to_sync_batch_norm():
     assert norms
     assert not any(norm.training for norm in norms)
     torch.testing.assert_close(converted.eval()(torch.ones(1, 3, 32, 32)).logits, before)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-test_efficientnet"])
+def test_separate_statistics_leave_strong_views_out(encoder):
+    torch.manual_seed(0)
+    network = SegmentationNetwork("unet", encoder, num_classes=3, strong_statistics="separate")
+    first = statistics(network)
+    image = torch.rand(2, 3, 64, 64)
+    strong = network(image, strong=True).logits
+    assert all(torch.equal(first[name], buffer) for name, buffer in network.named_buffers())
+    weak = network(image).logits
+    assert torch.equal(strong, weak)  # normalised by the batch all the same
+    changed = [name for name, buffer in network.named_buffers() if not torch.equal(first[name], buffer)]
+    assert any("running_mean" in name for name in changed)
+    network.eval()
+    assert torch.equal(network(image, strong=True).logits, network(image).logits)
+    network.train()
+    network.strong_statistics = "shared"
+    before = statistics(network)
+    network(image, strong=True)
+    assert any(not torch.equal(before[name], buffer) for name, buffer in network.named_buffers())

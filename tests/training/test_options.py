@@ -40,6 +40,16 @@ def test_batches_that_do_not_divide_are_refused(tmp_path, capsys):
     assert not run.exists()
 
 
+@pytest.mark.parametrize("method", ["supervised", "c3"])
+def test_statistics_are_kept_apart_only_where_there_are_passes_to_keep_apart(method, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(tmp_path, run, f"method={method}", "network.strong_statistics=separate") == 2
+    err = capsys.readouterr().err
+    assert f"network.strong_statistics: {method} has no passes of strong views alone" in err
+    assert err.count("\n") == 1
+    assert not run.exists()
+
+
 def test_clipping_bounds_the_update(tmp_path):
     options = ["method=supervised", "train.steps=1", "optim.momentum=0", "optim.weight_decay=0", "optim.lr=1.0"]
     assert train(tmp_path, tmp_path / "clipped", *options, "train.clip_norm=0.01") == 0

@@ -20,6 +20,7 @@ class NetworkConfig(Section):
     auxiliary: bool = False  # an auxiliary head on the last-but-one encoder stage
     aspp_branches: Annotated[int, Field(ge=1, le=4)] = 4  # deeplabv2: how many of the rates 6, 12, 18, 24
     norm: Literal["batch", "frozen", "group"] = "batch"
+    strong_statistics: Literal["shared", "separate"] = "shared"  # whether strong views count in running statistics
 
 
 class OptimConfig(Section):

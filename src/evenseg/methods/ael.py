@@ -92,6 +92,7 @@ class AEL(Method):
     """
 
     views = ViewSpec()
+    strong_apart = True
     own_components = (ConfidenceBank, DynamicReweighting, EqualizationSampling, AdaptiveCopyPaste)
     presets = {  # noqa: RUF012
         "official": {
@@ -211,7 +212,7 @@ class AEL(Method):
             image, mixed = self.mixer(seen, target, step, index=batch.unlabeled.index)
             confidence, label = mixed.hard()
             mixed = self.weigh(mixed, confidence)
-        strong = self.student(image)
+        strong = self.student(image, strong=True)
         mixed = self.select(mixed, strong, step)  # Eq. 10
         unsupervised = self._equalized(strong, mixed, label)
         if self.labeled_consistency:

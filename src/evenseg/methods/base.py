@@ -66,6 +66,7 @@ class Method(nn.Module):
     """
 
     views: ViewSpec = ViewSpec(unlabeled=False)
+    strong_apart: ClassVar[bool] = False  # whether strong views and mixtures have passes of their own, see the network
     own_components: ClassVar[tuple[type[Component], ...]] = ()  # which it makes itself, see ``methods.composition``
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 

@@ -84,6 +84,7 @@ class CAC(Method):
     """
 
     views = ViewSpec(strong=2)
+    strong_apart = True
     presets = {  # noqa: RUF012
         "official": {"negatives": 1600, "negative_steps": 2},
         "cityscapes": {"negatives": 8100, "negative_steps": 1},
@@ -194,7 +195,7 @@ class CAC(Method):
         pixels = self.cell * offset
         image = cut(unlabeled.strong[view] if unlabeled.strong else unlabeled.weak, pixels, size)
         valid = cut(unlabeled.valid, pixels, size)
-        output: NetworkOutput = self.student(image)
+        output: NetworkOutput = self.student(image, strong=bool(unlabeled.strong))
         weak = output.detach()
         target = self.refine(PseudoTarget.from_logits(weak.logits, valid), weak, step)
         if target.truth is not None:

@@ -63,6 +63,7 @@ class CPS(Method):
     """
 
     views = ViewSpec()
+    strong_apart = True
     presets = {  # noqa: RUF012
         "official": {"unsupervised_weight": 1.5},
         "cutmix": {"unsupervised_weight": 1.0, "mixer": MIXER},
@@ -171,7 +172,7 @@ class CPS(Method):
             return views._replace(weak=weak, target=target, strong=own, mixed=target, image=unlabeled.weak)
         with torch.no_grad():
             image, mixed = self.mixer(unlabeled.weak, target, step, index=None if known else unlabeled.index)
-        strong: NetworkOutput = learner(image)
+        strong: NetworkOutput = learner(image, strong=True)
         mixed = self.select(mixed, strong, step)
         return views._replace(weak=weak, target=target, strong=strong, mixed=mixed, image=image)
 

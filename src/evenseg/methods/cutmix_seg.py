@@ -64,6 +64,7 @@ class CutMixSeg(Method):
     """
 
     views = ViewSpec(strong=1)
+    strong_apart = True
     presets = {  # noqa: RUF012
         "official": {
             "ema_decay": 0.99,
@@ -130,7 +131,7 @@ class CutMixSeg(Method):
             image, mixed = self.mixer(seen, target, step, index=batch.unlabeled.index)
             confidence, label = mixed.hard()
             mixed = self.weigh(mixed, confidence)
-        strong = self.student(image)
+        strong = self.student(image, strong=True)
         mixed = self.select(mixed, strong, step)
         if self.loss == "mse":
             unsupervised = squared_difference(

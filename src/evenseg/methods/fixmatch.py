@@ -61,6 +61,7 @@ class FixMatch(Method):
     """
 
     views = ViewSpec(strong=1)
+    strong_apart = True
     presets = {  # noqa: RUF012
         "official": {
             "joint_pass": True,
@@ -123,7 +124,7 @@ class FixMatch(Method):
             image, mixed = self.mixer(unlabeled.strong[0], target, step, index=unlabeled.index, **pasted)
             confidence, label = mixed.hard()
             mixed = self.weigh(mixed, confidence)
-        strong = self.student(image)
+        strong = self.student(image, strong=True)
         mixed = self.select(mixed, strong, step)
         ignore = ignore_label(mixed.prob.shape[1])
         unsupervised = weighted_cross_entropy(

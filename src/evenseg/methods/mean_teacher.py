@@ -44,6 +44,7 @@ class MeanTeacher(Method):
     """
 
     views = ViewSpec()
+    strong_apart = True
     presets = {"official": {"labeled_consistency": True, "ema_warmup": False}}  # noqa: RUF012
 
     def __init__(
@@ -85,7 +86,7 @@ class MeanTeacher(Method):
         weak = self.teacher(batch.unlabeled.weak)
         target = self.refine(PseudoTarget.from_logits(weak.logits, batch.unlabeled.valid), weak, step)
         seen = batch.unlabeled.strong[0] if self.student_view == "strong" else batch.unlabeled.weak
-        student = self.student(seen)
+        student = self.student(seen, strong=self.student_view == "strong")
         target = self.select(target, student, step)
         logits, compared = student.logits, target
         if self.labeled_consistency:

@@ -76,6 +76,7 @@ class USRN(Method):
     """
 
     views = ViewSpec(strong=1)
+    strong_apart = True
     own_components = (SubclassBranch,)
     presets = {"official": {"mask_padding": False}}  # noqa: RUF012
 
@@ -158,7 +159,7 @@ class USRN(Method):
         labeled, losses = self.supervised(batch)  # Eq. 2
         if unlabeled is None:
             return self.finish(losses, {}, StepViews(batch.labeled.label, labeled), step)
-        strong, _ = self._at_places(self.student(unlabeled.strong[0]), unlabeled.valid)
+        strong, _ = self._at_places(self.student(unlabeled.strong[0], strong=True), unlabeled.valid)
         weak, valid = self._at_places(early or self._weak(unlabeled.weak), unlabeled.valid)
         target = self.refine(PseudoTarget.from_logits(weak.logits, valid), weak, step)  # Eq. 6
         confidence, label = target.hard()

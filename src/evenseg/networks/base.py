@@ -15,7 +15,7 @@ from evenseg.networks import weights as weight_files
 from evenseg.networks.branch import Branch, Share, Shared, own_stages
 from evenseg.networks.build import build_parts, resolve_architecture, resolve_encoder, unfit
 from evenseg.networks.heads import FCNHead
-from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm
+from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm, unnoted_statistics
 from evenseg.types import NetworkOutput
 
 Source = Literal["decoder", "high", "low"]
@@ -40,6 +40,9 @@ class SegmentationNetwork(nn.Module):
         norm: "batch"; "frozen": batch norm that uses its statistics and never changes them, scale and shift
             are trained; "group": group norm in its place, for small batches.
         aspp_branches: of deeplabv2, the first so many of its four rates. No effect on the others.
+        strong_statistics: running statistics of batch norm come from all passes (``shared``), or not from those of
+            strong views (``separate``), which differ from what is predicted later. Idea: Yuan et al., "A Simple
+            Baseline for Semi-supervised Semantic Segmentation with Strong Data Augmentation" (DBSN), ICCV 2021.
 
     Raises:
         InputError: a name, combination or weights file that does not work.
@@ -59,6 +62,7 @@ class SegmentationNetwork(nn.Module):
         auxiliary: bool = False,
         norm: Literal["batch", "frozen", "group"] = "batch",
         aspp_branches: int = 4,
+        strong_statistics: Literal["shared", "separate"] = "shared",
     ) -> None:
         super().__init__()
         self.architecture = resolve_architecture(architecture)
@@ -67,6 +71,7 @@ class SegmentationNetwork(nn.Module):
         self.output_stride = output_stride
         self.norm = norm
         self.aspp_branches = aspp_branches
+        self.strong_statistics = strong_statistics
         hub_tag = None if weights is None or weight_files.is_path(weights) else weights
         parts = build_parts(
             self.architecture,
@@ -102,8 +107,13 @@ class SegmentationNetwork(nn.Module):
             self.weights_report = weight_files.load(self, weights)
         self.train()
 
-    def forward(self, image: Tensor, *, extras: bool = True) -> NetworkOutput:
-        """Images (B, 3, H, W), float in [0, 1], of any size. extras: False leaves out heads and branches.
+    def forward(self, image: Tensor, *, extras: bool = True, strong: bool = False) -> NetworkOutput:
+        """Images (B, 3, H, W), float in [0, 1], of any size.
+
+        Args:
+            image: these.
+            extras: False leaves out heads and branches.
+            strong: they are strong views or mixtures, see ``strong_statistics``.
 
         Returns:
             logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
@@ -112,6 +122,9 @@ class SegmentationNetwork(nn.Module):
             logits before they are enlarged, ``class`` and those of the branches. Under autocast all are of its
             dtype.
         """
+        if strong and self.strong_statistics == "separate":
+            with unnoted_statistics(self):
+                return self.forward(image, extras=extras)
         height, width = image.shape[-2:]
         if self.training:
             self.check_batch(image.shape[0])

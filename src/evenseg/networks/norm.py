@@ -1,8 +1,10 @@
-"""Norm layers without batch statistics: frozen batch norm and group norm."""
+"""What becomes of batch norm: frozen, replaced by group norm, or kept from noting some passes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -51,3 +53,16 @@ def freeze_batch_norm(module: nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, _BatchNorm):
             child.eval()
+
+
+@contextmanager
+def unnoted_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms in training mode go by their batch as ever, and leave their running statistics what they are."""
+    noting = [child for child in module.modules() if isinstance(child, _BatchNorm) and child.track_running_stats]
+    for child in noting:
+        child.track_running_stats = not child.training
+    try:
+        yield
+    finally:
+        for child in noting:
+            child.track_running_stats = True

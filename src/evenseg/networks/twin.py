@@ -21,6 +21,7 @@ def twin(network: SegmentationNetwork) -> SegmentationNetwork:
         auxiliary=network.auxiliary_head is not None,
         norm=network.norm,
         aspp_branches=network.aspp_branches,
+        strong_statistics=network.strong_statistics,
     )
     if network.pretrained:
         other.encoder = copy.deepcopy(network.encoder)

@@ -9,6 +9,7 @@ import torch
 from evenseg import registry
 from evenseg.components.pseudo_labeled_loss import PseudoLabeledLoss
 from evenseg.config import Config
+from evenseg.errors import InputError
 from evenseg.functional import random
 from evenseg.inference.predict import Protocol, make_protocol
 from evenseg.methods.base import Method
@@ -41,6 +42,11 @@ def method_class(config: Config) -> type[Method]:
     names = [spec["name"] for spec in arguments.get("components", ())]
     components = [registry.resolve("component", name) for name in names]
     refuse_illegal(found, components, name=config.method_name, where="method.components")
+    if config.network.strong_statistics == "separate" and not found.strong_apart:
+        raise InputError(
+            f"network.strong_statistics: {config.method_name} has no passes of strong views alone, whose statistics "
+            "could be kept out; set it to shared"
+        )
     return found
 
 
@@ -65,6 +71,7 @@ def build_method(config: Config, data: DataFacts, *, weights: str | None) -> Met
         auxiliary=config.network.auxiliary,
         norm=config.network.norm,
         aspp_branches=config.network.aspp_branches,
+        strong_statistics=config.network.strong_statistics,
     )
     supplied: dict[str, Any] = {"network": network, "class_frequency": data.class_frequency, "data": data}
     method: Method = registry.build("method", config.method, **supplied)
