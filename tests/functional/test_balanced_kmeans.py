@@ -111,6 +111,24 @@ def test_plain_kmeans_goes_to_the_nearest_center() -> None:
         assert torch.allclose(clusters.centers[index], mean, atol=0.1)
 
 
+def test_soft_balance_lies_between_the_two() -> None:
+    points = blobs(1200, 4, seed=2)
+    sizes, costs = [], []
+    for balance, strength in (("none", 0.5), ("soft", 0.0), ("soft", 0.3), ("soft", 0.7), ("soft", 1.0), ("hard", 0.5)):
+        clusters = balanced_kmeans(points, 8, generator=rng(0), balance=balance, strength=strength)
+        to_go = distances(points, clusters.centers) + clusters.prices
+        if balance == "soft":
+            assert torch.equal(clusters.assignment, to_go.argmin(dim=1))
+        sizes.append(float(torch.bincount(clusters.assignment, minlength=8).double().std()))
+        costs.append(cost(points, clusters))
+    assert sizes[0] == sizes[1]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-2] < 0.1 * sizes[0]
+    assert costs[0] < costs[-2]
+    with pytest.raises(ValueError, match="strength must be in"):
+        balanced_kmeans(points, 8, generator=rng(0), balance="soft", strength=1.5)
+
+
 def test_one_cluster_and_as_many_as_points() -> None:
     points = torch.randn(20, 3, generator=rng(0)) + 5
     one = balanced_kmeans(points, 1, generator=rng(0))
@@ -198,5 +216,5 @@ def test_bad_input_is_refused() -> None:
             balanced_kmeans(torch.zeros(shape), 1, generator=rng(0))
     with pytest.raises(ValueError, match="iterations"):
         balanced_kmeans(points, 2, generator=rng(0), iterations=0)
-    with pytest.raises(ValueError, match="soft"):
-        balanced_kmeans(points, 2, generator=rng(0), balance="soft")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="softest"):
+        balanced_kmeans(points, 2, generator=rng(0), balance="softest")  # type: ignore[arg-type]

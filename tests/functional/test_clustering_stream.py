@@ -100,6 +100,9 @@ def test_plain_kmeans_and_one_cluster() -> None:
     plain = fit_stream(points, 6, generator=rng(0), sample=500, balance="none")
     assert not plain.prices.any()
     assert torch.equal(torch.cat(list(assign_stream(points, plain))), distances(points, plain.centers).argmin(dim=1))
+    soft = fit_stream(points, 6, generator=rng(0), sample=500, balance="soft", strength=0.5)
+    hard = fit_stream(points, 6, generator=rng(0), sample=500)
+    assert hard.sizes.double().std() < soft.sizes.double().std() < plain.sizes.double().std()
     assert fit_stream(points, 1, generator=rng(0)).sizes.tolist() == [3000]
 
 

@@ -35,8 +35,12 @@ def cluster(
         ),
     ] = None,
     balance: Annotated[
-        Literal["hard", "none"], typer.Option("--balance", help="Clusters of equal size, or plain k-means.")
+        Literal["hard", "soft", "none"],
+        typer.Option("--balance", help="Clusters of equal size, of sizes between, or plain k-means."),
     ] = "hard",
+    strength: Annotated[
+        float, typer.Option("--strength", min=0, max=1, help="soft: from 0, as none, to 1, nearly as hard.")
+    ] = 0.5,
     features: Annotated[
         Literal["decoder", "high", "low"], typer.Option("--features", help="Of the network, which are clustered.")
     ] = "decoder",
@@ -74,6 +78,7 @@ def cluster(
         rounding=rounding,
         counts=explicit,
         balance=balance,
+        strength=strength,
         features=features,
         stride=stride,
         mode=mode,

@@ -12,7 +12,7 @@ from evenseg.functional.balance_prices import assign_at, balanced_prices, soften
 from evenseg.functional.balance_repair import repaired
 from evenseg.functional.kmeans_start import kmeans_plus_plus
 
-Balance: TypeAlias = Literal["hard", "none"]
+Balance: TypeAlias = Literal["hard", "soft", "none"]
 
 START, START_PER_CLUSTER = 8192, 64  # points from which the start and the curvature of the counts are found
 SAMPLE, SAMPLE_PER_CLUSTER = 32768, 256  # points that are clustered before all of them are
@@ -43,6 +43,7 @@ def balanced_kmeans(
     generator: torch.Generator,
     iterations: int = 30,
     balance: Balance = "hard",
+    strength: float = 0.5,
 ) -> Clusters:
     """Centers and an assignment with clusters of N / K points, rounded down or up, of small squared distance.
 
@@ -57,15 +58,20 @@ def balanced_kmeans(
         generator: the same one gives the same clusters, on the same kind of device.
         iterations: most assignments, >= 1; of more than max(32768, 256 K) points first so many of a sample, then up
             to 5 of all. Ends earlier where less than 0.1 % of the points change clusters.
-        balance: "none": ordinary k-means, with clusters of any size and prices 0.
+        balance: "none": ordinary k-means, with clusters of any size and prices 0. "soft": between the two, by
+            ``strength`` times the prices that balance, without repair.
+        strength: of "soft", in [0, 1]; 0 is "none".
 
     Raises:
-        ValueError: points that are no matrix, not finite, or fewer than clusters; iterations below 1; unknown balance.
+        ValueError: points that are no matrix, not finite, or fewer than clusters; iterations below 1; unknown balance;
+            strength outside [0, 1].
 
     Source: the problem is that of Lin, He and Xiao, "Balanced Clustering: A Uniform Model and Fast Algorithm", IJCAI
     2019, which USRN (CVPR 2022, Section 3.2) uses; plain k-means is in its Table 4. The way of solving it is ours.
     """
-    _check(points, num_clusters, iterations, balance)
+    _check(points, num_clusters, iterations, balance, strength)
+    strength = {"hard": 1.0, "soft": strength, "none": 0.0}[balance]
+    exact = balance == "hard"
     normal, mean, scale = _normalized(points)
     if num_clusters in (1, len(points)):
         centers = normal if num_clusters > 1 else normal.mean(dim=0, keepdim=True)
@@ -76,14 +82,14 @@ def balanced_kmeans(
     centers = kmeans_plus_plus(start, num_clusters, generator=generator)
     sampled = max(SAMPLE, SAMPLE_PER_CLUSTER * num_clusters)
     if sampled < len(points):
-        found = _alternate(normal[order[:sampled]], start, centers, None, iterations, balance)
-        found = _alternate(normal, start, found.centers, found.prices, min(iterations, REFINEMENTS), balance)
+        found = _alternate(normal[order[:sampled]], start, centers, None, iterations, strength, exact)
+        found = _alternate(normal, start, found.centers, found.prices, min(iterations, REFINEMENTS), strength, exact)
     else:
-        found = _alternate(normal, start, centers, None, iterations, balance)
-    return Clusters(found.centers * scale + mean, found.assignment, found.prices * scale**2)
+        found = _alternate(normal, start, centers, None, iterations, strength, exact)
+    return Clusters(found.centers * scale + mean, found.assignment, strength * found.prices * scale**2)
 
 
-def _check(points: Tensor, num_clusters: int, iterations: int, balance: Balance) -> None:
+def _check(points: Tensor, num_clusters: int, iterations: int, balance: Balance, strength: float) -> None:
     if points.dim() != 2 or not points.numel() or points.is_complex():
         raise ValueError(f"points must be a matrix of real numbers, not a tensor of shape {tuple(points.shape)}")
     if not 1 <= num_clusters <= len(points):
@@ -92,6 +98,8 @@ def _check(points: Tensor, num_clusters: int, iterations: int, balance: Balance)
         raise ValueError(f"iterations must be at least 1, not {iterations}")
     if balance not in get_args(Balance):
         raise ValueError(f"balance must be one of {', '.join(get_args(Balance))}, not {balance!r}")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must be in [0, 1], not {strength}")
 
 
 def _normalized(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,23 +116,34 @@ def _normalized(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _alternate(
-    points: Tensor, start: Tensor, centers: Tensor, prices: Tensor | None, iterations: int, balance: Balance
+    points: Tensor,
+    start: Tensor,
+    centers: Tensor,
+    prices: Tensor | None,
+    iterations: int,
+    strength: float,
+    exact: bool,
 ) -> Clusters:
-    """Assignments and means in turns, an assignment first and last. start: some of the points."""
-    found = _assign(points, start, centers, prices, balance)
+    """Assignments and means in turns, an assignment first and last, with the prices that balance.
+
+    start: some of the points. strength: with which the prices count. exact: make the sizes so.
+    """
+    found = _assign(points, start, centers, prices, strength, exact)
     for _ in range(iterations - 1):
         before = found.assignment
         centers = _means(points, before, found.centers)
-        found = _assign(points, start, centers, found.prices, balance)
+        found = _assign(points, start, centers, found.prices, strength, exact)
         if int((found.assignment != before).sum()) <= SETTLED * len(points):
             break
     return found
 
 
-def _assign(points: Tensor, start: Tensor, centers: Tensor, prices: Tensor | None, balance: Balance) -> Clusters:
-    """The cheapest assignment to given centers, balanced if it has to be. prices: to begin with."""
+def _assign(
+    points: Tensor, start: Tensor, centers: Tensor, prices: Tensor | None, strength: float, exact: bool
+) -> Clusters:
+    """The cheapest assignment to given centers, as balanced as it has to be. prices: to begin with."""
     blocks = costs(points, centers)
-    if balance == "none":
+    if strength == 0:
         nothing = centers.new_zeros(len(centers))
         return Clusters(centers, assign_at(blocks, nothing).assignment, nothing)
     some = cost(start, centers)
@@ -133,6 +152,8 @@ def _assign(points: Tensor, start: Tensor, centers: Tensor, prices: Tensor | Non
     priced = balanced_prices(
         blocks, some, prices, sweeps=PRICE_SWEEPS, misplaced=max(UNBALANCED * len(points), len(centers) / 4)
     )
+    if not exact:
+        return Clusters(centers, assign_at(blocks, strength * priced.prices).assignment, priced.prices)
     distance = float(points.square().sum() + priced.cost)
     assignment, prices = repaired(blocks, priced, tolerance=REPAIR_TOLERANCE * max(distance, 0.0))
     return Clusters(centers, assignment, prices)

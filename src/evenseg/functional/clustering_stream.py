@@ -40,6 +40,7 @@ def fit_stream(
     corrections: int = 5,
     iterations: int = 30,
     balance: Balance = "hard",
+    strength: float = 0.5,
     sharded: bool = False,
 ) -> StreamClusters:
     """Clusters of nearly equal sizes, in memory for a sample.
@@ -56,7 +57,7 @@ def fit_stream(
         generator: of the sample, where the points have no keys, and of the clustering.
         sample: most points in memory, >= K.
         corrections: most corrections, >= 0.
-        iterations, balance: as in ``balanced_kmeans``. "none" corrects nothing.
+        iterations, balance, strength: as in ``balanced_kmeans``. "soft" and "none" correct nothing.
         sharded: each process gives its own share of the points, with keys, and a generator in the same state; all get
             the same clusters. They must all call this function.
 
@@ -65,14 +66,16 @@ def fit_stream(
     """
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     drawn = _sample(chunks, sample, seed, sharded)
-    fitted = balanced_kmeans(drawn.points, num_clusters, generator=generator, iterations=iterations, balance=balance)
+    fitted = balanced_kmeans(
+        drawn.points, num_clusters, generator=generator, iterations=iterations, balance=balance, strength=strength
+    )
     best = StreamClusters(
         fitted.centers.float(), fitted.prices, torch.bincount(fitted.assignment, minlength=num_clusters)
     )
     if not can_be_read_again(chunks):
         return best
     best = _counted(chunks, best, sharded)
-    if balance == "none" or num_clusters == 1:
+    if balance != "hard" or num_clusters == 1:
         return best
     offset = best.centers.mean(dim=0)
     some = cost(drawn.points.float() - offset, best.centers - offset)

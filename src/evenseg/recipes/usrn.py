@@ -17,7 +17,7 @@ from evenseg.stages.cluster.counts import check_budget
 from evenseg.stages.cluster.features import Tap
 from evenseg.stages.cluster.run import Options
 from evenseg.training.build import method_class
-from evenseg.types import Count, NonNegative, Size
+from evenseg.types import Count, Fraction, NonNegative, Size
 
 SUPERVISED, CLUSTER, JOINT = "supervised", "cluster", "joint"
 
@@ -36,6 +36,7 @@ class _Clustering:
         rounding: Rounding = "nearest",
         counts: list[Size] | dict[str, Size] | None = None,
         balance: Balance = "hard",
+        strength: Fraction = 0.5,
         features: Tap = "decoder",
         stride: Size = 8,
         mode: Literal["consistent", "nearest"] = "consistent",
@@ -50,6 +51,7 @@ class _Clustering:
             rounding=rounding,
             counts=counts,
             balance=balance,
+            strength=strength,
             features=features,
             stride=stride,
             mode=mode,
@@ -78,7 +80,8 @@ class USRN(Recipe):
         budget: most subclasses of all classes together, also by the rule smallest; null: no limit to that.
         rounding: of the numbers of subclasses.
         counts: these numbers in place of a rule, of all classes in order or by name (1 for the others).
-        balance: clusters of equal size (hard), or plain k-means (none).
+        balance: clusters of equal size (hard), of sizes between (soft), or plain k-means (none).
+        strength: of soft, from 0, as none, to 1, nearly as hard.
         features: of the network, which are clustered.
         stride: to which finer features are averaged, in pixels.
         mode: every pixel a subclass of its class (consistent), or of its cell (nearest, the official code).
@@ -92,6 +95,7 @@ class USRN(Recipe):
         rounding: Rounding = "nearest",
         counts: list[Size] | dict[str, Size] | None = None,
         balance: Balance = "hard",
+        strength: Fraction = 0.5,
         features: Tap = "decoder",
         stride: Size = 8,
         mode: Literal["consistent", "nearest"] = "consistent",
@@ -102,6 +106,7 @@ class USRN(Recipe):
             "rounding": rounding,
             "counts": counts,
             "balance": balance,
+            "strength": strength,
             "features": features,
             "stride": stride,
             "mode": mode,

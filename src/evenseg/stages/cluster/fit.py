@@ -43,6 +43,7 @@ def fit_classes(
     counts: Tensor,
     *,
     balance: Balance,
+    strength: float = 0.5,
     iterations: int,
     seed: int,
     device: torch.device | str = "cpu",
@@ -57,7 +58,7 @@ def fit_classes(
         folder: of these files; what is there is left alone.
         sample: at least as many cells of a class as it has subclasses.
         counts: (C,) int64.
-        balance, iterations: see ``balanced_kmeans``.
+        balance, strength, iterations: see ``balanced_kmeans``.
         seed: of the starts; each class has a generator of its own.
         device: where they are computed.
         rank, world_size, barrier: processes share the classes.
@@ -74,6 +75,7 @@ def fit_classes(
                 generator=generator(seed, "cluster", number),
                 iterations=iterations,
                 balance=balance,
+                strength=strength,
             )
             save_tensors(path, {"centers": found.centers, "prices": found.prices})
         if progress is not None:

@@ -47,7 +47,8 @@ class Options(NamedTuple):
     rule: a subclass is as large as the smallest class (USRN, Section 3.2), or so large that there are at most
     ``budget`` of all classes together, which limits ``smallest`` too; budget: null: no limit to that. rounding: of the
     numbers of subclasses. counts: those numbers, of all classes in order or by name (1 for the others), in place of a
-    rule. balance: clusters of equal size, or plain k-means (``none``). features: of the network, averaged to cells of
+    rule. balance: clusters of equal size (``hard``), of sizes between (``soft``, the nearer to equal the larger
+    ``strength`` in [0, 1]), or plain k-means (``none``). features: of the network, averaged to cells of
     ``stride`` pixels where they are finer. mode: of the maps: ``consistent``: every pixel's subclass is one of its
     class; ``nearest``: the cells' subclasses, enlarged (the official code). samples: cells per subclass that centers
     are found on. iterations: of k-means. tolerance: coefficient of variation of the sizes in a class from which on
@@ -59,6 +60,7 @@ class Options(NamedTuple):
     rounding: Rounding = "nearest"
     counts: Counts | None = None
     balance: Balance = "hard"
+    strength: float = 0.5
     features: Tap = "decoder"
     stride: int = 8
     mode: Mode = "consistent"
@@ -245,6 +247,7 @@ class _Work(NamedTuple):
                 sample,
                 counts,
                 balance=options.balance,
+                strength=options.strength,
                 iterations=options.iterations,
                 seed=options.seed,
                 device=fabric.device,
@@ -253,7 +256,7 @@ class _Work(NamedTuple):
                 barrier=fabric.barrier,
                 progress=self.titled("k-means"),
             )
-            passes = 0 if options.balance == "none" else options.passes
+            passes = options.passes if options.balance == "hard" else 0
             found = balance_prices(codebook, sample, self._sizes, tolerance=options.tolerance, passes=passes)
             if fabric.is_global_zero:
                 tensors = {**found.codebook._asdict(), "before": found.before, "sizes": found.sizes}
