@@ -3,11 +3,14 @@
     python scripts/method_pictures.py samples runs/synthetic-ael --output docs/images/ael_samples.png
     python scripts/method_pictures.py values runs/camvid-ael class_confidence --output docs/images/ael_values.png
     python scripts/method_pictures.py distribution pseudo st-0.2 dars-0.2 --output docs/images/dars_distribution.png
+    python scripts/method_pictures.py subclasses runs/camvid-usrn --output docs/images/usrn_subclasses.png
 
 ``samples`` loads one further step of a finished run and draws, for each slot: the labeled image, a second one where
 the method pastes, what the student sees of the two; the unlabeled image, its partner where there is one, the mixture
 that the student sees and what it is taught there. ``values`` draws what the method has logged for every class.
 ``distribution`` draws the shares of the classes in pseudo-labels of `evenseg pseudo-label` beside the labeled ones.
+``subclasses`` draws the pixels of the classes and of the subclasses that the recipe usrn has divided them into, and
+some of the labeled images with both.
 """
 
 from __future__ import annotations
@@ -32,11 +35,12 @@ from evenseg.functional import random
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
 from evenseg.training.build import build_method
-from evenseg.training.folder import facts_of, read_run
+from evenseg.training.folder import RunFacts, facts_of, read_run
 from evenseg.types import Batch, Step, StepOutput
 
 matplotlib.use("agg")
 SLOTS = 4
+SUBCLASS_ROWS = 3
 
 
 def next_step(run: Path) -> tuple[Batch, Batch, StepOutput, np.ndarray]:
@@ -163,10 +167,66 @@ def draw_distribution(folder: Path, names: list[str], output: Path) -> None:
     save(figure, output)
 
 
+def draw_subclasses(run: Path, output: Path) -> None:
+    """Shares of the pixels above, images with their classes and subclasses below."""
+    config, facts = read_run(run)
+    folder = run / "stages" / "cluster"
+    known = json.loads((folder / "subclasses.json").read_text(encoding="utf-8"))
+    pixels = json.loads((folder / "report.json").read_text(encoding="utf-8"))["classes"]
+    colors = np.array(facts.classes.colors, dtype=np.uint8)
+    chosen = list(known["maps"])[:: max(len(known["maps"]) // SUBCLASS_ROWS, 1)][:SUBCLASS_ROWS]
+    figure = plt.figure(figsize=(8.5, 2.6 + 2.15 * len(chosen)), layout="constrained")
+    grid = figure.add_gridspec(1 + len(chosen), 6, height_ratios=[1.2] + [1.0] * len(chosen))
+    before = {name: sum(each["pixels"]) for name, each in pixels.items()}
+    names = sorted(before, key=lambda name: -before[name])
+    order = [(name, count) for name in names for count in sorted(pixels[name]["pixels"], reverse=True)]
+    of_classes, of_subclasses = figure.add_subplot(grid[0, :3]), figure.add_subplot(grid[0, 3:])
+    of_classes.bar(range(len(names)), [before[name] for name in names], color=[_color(facts, name) for name in names])
+    of_classes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=40, fontsize=7)
+    of_classes.set_title("labeled pixels of each class", fontsize=9)
+    numbers = range(len(order))
+    of_subclasses.bar(numbers, [count for _, count in order], 1.0, color=[_color(facts, name) for name, _ in order])
+    of_subclasses.set_title(f"of each of {len(order)} subclasses, in the colour of its class", fontsize=9)
+    of_subclasses.set_xticks([])
+    for axis in (of_classes, of_subclasses):
+        axis.set_yscale("log")
+        axis.set_ylim(min(before.values()) / 2, 2 * max(before.values()))
+        axis.tick_params(axis="y", labelsize=7)
+    for row, image in enumerate(chosen, start=1):
+        subclass = np.array(Image.open(folder / known["maps"][image][0]))
+        size = (subclass.shape[1], subclass.shape[0])
+        photo = Image.open(Path(config.data.root or ".") / image).convert("RGB").resize(size)
+        label, shade = _shaded(subclass, known["counts"], colors)
+        for column, (title, shown) in enumerate((("image", photo), ("classes", label), ("subclasses", shade))):
+            axis = figure.add_subplot(grid[row, 2 * column : 2 * column + 2])
+            axis.imshow(shown)
+            axis.axis("off")
+            if row == 1:
+                axis.set_title(title, fontsize=9)
+    save(figure, output)
+
+
+def _color(facts: RunFacts, name: str) -> np.ndarray:
+    return np.array(facts.classes.colors[facts.classes.names.index(name)]) / 255
+
+
+def _shaded(subclass: np.ndarray, counts: list[int], colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) subclasses in the colours of their classes, and in shades of these from dark to light."""
+    shades = [
+        np.clip(color * bright + 255 * max(bright - 1, 0) * 0.6, 0, 255)
+        for color, count in zip(colors.astype(float), counts, strict=True)
+        for bright in (np.linspace(0.45, 1.55, count) if count > 1 else [1.0])
+    ]
+    plain = np.repeat(colors, counts, axis=0)
+    white = np.full((1, 3), 255, np.uint8)
+    at = np.minimum(subclass, len(plain))
+    return np.concatenate([plain, white])[at], np.concatenate([np.array(shades, np.uint8), white])[at]
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["samples", "values", "distribution"])
+    parser.add_argument("what", choices=["samples", "values", "distribution", "subclasses"])
     parser.add_argument("run", type=Path)
     parser.add_argument("names", nargs="*", help="values logged by class; or folders of labels")
     parser.add_argument("--output", type=Path, required=True)
@@ -176,6 +236,8 @@ def main() -> None:
         draw_samples(options.run, options.output)
     elif options.what == "values":
         draw_values(options.run, options.names, options.output)
+    elif options.what == "subclasses":
+        draw_subclasses(options.run, options.output)
     else:
         draw_distribution(options.run, options.names, options.output)
 
