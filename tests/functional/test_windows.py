@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evenseg.functional.windows import cut, matches, to_cells, window_offsets
+from evenseg.functional.windows import cell_means, cut, matches, window_offsets
 
 
 @pytest.mark.parametrize(("free", "reach"), [((5, 9), (4, 20)), ((0, 3), (7, 2)), ((1, 1), (0, 0))])
@@ -67,11 +67,11 @@ def test_windows_of_maps_and_of_channels():
 @pytest.mark.parametrize("size", [(8, 12), (5, 7), (2, 3)])
 def test_cells_are_means(size):
     value = torch.rand(2, 3, *size)
-    assert torch.allclose(to_cells(value, size), value)
-    assert torch.allclose(to_cells(value, (1, 1)).flatten(1), value.mean((2, 3)))
-    assert torch.allclose(to_cells(value, (2, 3)), F.adaptive_avg_pool2d(value, (2, 3)))
+    assert torch.allclose(cell_means(value, size), value)
+    assert torch.allclose(cell_means(value, (1, 1)).flatten(1), value.mean((2, 3)))
+    assert torch.allclose(cell_means(value, (2, 3)), F.adaptive_avg_pool2d(value, (2, 3)))
 
 
 def test_a_coarser_map_is_repeated():
     value = torch.rand(1, 1, 2, 2)
-    assert torch.equal(to_cells(value, (4, 4)), value.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert torch.equal(cell_means(value, (4, 4)), value.repeat_interleave(2, 2).repeat_interleave(2, 3))

@@ -79,7 +79,7 @@ def matches(own: Tensor, other: Tensor, size: tuple[int, int]) -> Matches:
     return Matches(cell.flatten(1), inside.flatten(1))
 
 
-def to_cells(value: Tensor, size: tuple[int, int]) -> Tensor:
+def cell_means(value: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, K, H, W) averaged over the cells of a grid, (B, K, *size); repeated where the map is coarser than it."""
     if value.shape[-2] % size[0] == 0 and value.shape[-1] % size[1] == 0:
         return F.avg_pool2d(value, (value.shape[-2] // size[0], value.shape[-1] // size[1]))

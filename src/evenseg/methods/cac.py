@@ -14,7 +14,7 @@ from evenseg.functional.contrast import LOWEST_TEMPERATURE
 from evenseg.functional.directional_contrast import directional_contrast
 from evenseg.functional.distributed import concatenate_over_ranks
 from evenseg.functional.random import slot_noise, slot_uniform
-from evenseg.functional.windows import cut, matches, to_cells, window_offsets
+from evenseg.functional.windows import cell_means, cut, matches, window_offsets
 from evenseg.methods.base import Method
 from evenseg.networks.base import SegmentationNetwork
 from evenseg.networks.mode import eval_mode
@@ -201,10 +201,10 @@ class CAC(Method):
         if target.truth is not None:
             target = target._replace(truth=cut(target.truth, pixels, size))
         grid = self._grid(size)
-        embedding = self.projection(to_cells(output.features["decoder"], grid))
+        embedding = self.projection(cell_means(output.features["decoder"], grid))
         with torch.autocast(image.device.type, enabled=False):
-            confidence, label = to_cells(weak.logits.float(), grid).softmax(dim=1).max(dim=1)
-            inside, weight = to_cells(torch.stack([valid.float(), target.weight], dim=1), grid).unbind(dim=1)
+            confidence, label = cell_means(weak.logits.float(), grid).softmax(dim=1).max(dim=1)
+            inside, weight = cell_means(torch.stack([valid.float(), target.weight], dim=1), grid).unbind(dim=1)
         # a cell at the border of the image sees what is beyond
         usable = (inside >= 1) & (weight > 0)
         return _Window(image, output, target, F.normalize(embedding.float(), dim=1), confidence, label, usable)
@@ -256,7 +256,7 @@ class CAC(Method):
             same(other.embedding).flatten(2).transpose(1, 2).flatten(0, 1),
             own.label.flatten(),
             chosen.flatten(),
-            to_cells(taught.weight.unsqueeze(1), grid).flatten(),
+            cell_means(taught.weight.unsqueeze(1), grid).flatten(),
             key,
             key_class,
             temperature=self.temperature,
