@@ -16,6 +16,7 @@ from evenseg.networks.branch import Branch, Share, Shared, own_stages
 from evenseg.networks.build import build_parts, resolve_architecture, resolve_encoder, unfit
 from evenseg.networks.heads import FCNHead
 from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm
+from evenseg.networks.prototypes import PrototypeHead, PrototypeOptions
 from evenseg.types import NetworkOutput
 
 Source = Literal["decoder", "high", "low"]
@@ -78,7 +79,7 @@ class SegmentationNetwork(nn.Module):
         )
         self.encoder = parts.encoder
         self.decoder = parts.decoder
-        self.segmentation_head = parts.segmentation_head
+        self.segmentation_head: nn.Module = parts.segmentation_head
         self.multiple = parts.multiple
         # image * scale + shift = (image - mean) / std; saved, since weights are worth little without them
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (parts.mean, parts.std))
@@ -107,10 +108,11 @@ class SegmentationNetwork(nn.Module):
 
         Returns:
             logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
-            first), ``high`` (its last) and ``decoder`` (what the segmentation head sees), each cut to the
-            cells that cover the image; heads, at input size unless added with ``upsample=False``; coarse, the
-            logits before they are enlarged, ``class`` and those of the branches. Under autocast all are of its
-            dtype.
+            first), ``high`` (its last), ``decoder`` (what the segmentation head sees) and, of a network with
+            prototypes, ``embedding`` (what is compared with them), each cut to the cells that cover the image;
+            heads, at input size unless added with ``upsample=False``; coarse, the logits before they are enlarged,
+            ``class`` and those of the branches. Under autocast all are of its dtype, but the logits of prototypes,
+            which are float32.
         """
         height, width = image.shape[-2:]
         if self.training:
@@ -121,7 +123,7 @@ class SegmentationNetwork(nn.Module):
             # none; reflection did as well, but cannot be wider than the image.
             image = F.pad(image, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         normalised = torch.addcmul(self.shift, image, self.scale)
-        maps, decoded, logits = self._run(normalised)
+        maps, decoded, embedding, logits = self._run(normalised)
 
         def resize(prediction: Tensor) -> Tensor:
             if prediction.shape[-2:] != padded:
@@ -133,6 +135,8 @@ class SegmentationNetwork(nn.Module):
             return feature[..., : -(-height * rows // padded[0]), : -(-width * columns // padded[1])]
 
         source = {"low": maps[self._low], "high": maps[-1], "decoder": decoded}
+        if embedding is not None:
+            source["embedding"] = embedding
         heads, coarse = {}, {"class": logits}
         if extras:
             if self.training and self.auxiliary_head is not None:
@@ -190,6 +194,8 @@ class SegmentationNetwork(nn.Module):
             aspp_branches=self.aspp_branches,
         )
         pairs = [(parts.segmentation_head, self.segmentation_head)]
+        if isinstance(self.segmentation_head, PrototypeHead):  # which has nothing in common with a classifier
+            pairs = [(parts.segmentation_head, parts.segmentation_head)]
         if share != "high":
             pairs.append((parts.decoder, self.decoder))
         for new, own in pairs:
@@ -200,6 +206,20 @@ class SegmentationNetwork(nn.Module):
         decoder = None if share == "high" else parts.decoder
         self.branches[name] = Branch(stages, decoder, parts.segmentation_head, share, self._low)
         self.train(self.training)
+
+    def use_prototypes(self, options: PrototypeOptions, class_frequency: Tensor | None = None) -> PrototypeHead:
+        """Classify by the cosine with one prototype per class from now on, in place of the linear classifier.
+
+        Args:
+            options: of the head.
+            class_frequency: (C,) labeled pixels; classes without one are never predicted. None: all may be.
+        """
+        head = PrototypeHead(self.channels["decoder"], self.num_classes, options, class_frequency)
+        if self.norm == "group":
+            replace_batch_norm(head)
+        self.segmentation_head = head
+        self.train(self.training)
+        return head
 
     def check_batch(self, size: int) -> None:
         """Raises InputError if the network cannot be trained with ``size`` images at a time.
@@ -238,12 +258,15 @@ class SegmentationNetwork(nn.Module):
             freeze_batch_norm(self)
         return self
 
-    def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Encoder maps, decoder output and logits at whatever size the decoder has."""
+    def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor | None, Tensor]:
+        """Encoder maps, decoder output, embedding if there is one, and logits at whatever size the decoder has."""
         encoded = self.encoder(normalised)
         decoded = self.decoder(encoded)
         maps = encoded[0] if isinstance(encoded, tuple) else encoded  # a transformer's come with its tokens
-        return maps, decoded, self.segmentation_head(decoded)
+        if isinstance(self.segmentation_head, PrototypeHead):
+            embedding = self.segmentation_head.project(decoded)
+            return maps, decoded, embedding, self.segmentation_head.classify(embedding)
+        return maps, decoded, None, self.segmentation_head(decoded)
 
     def _probe(self) -> dict[str, int]:
         """Pass one tiny image: do the parts fit, how wide are the maps, and which parameters are idle?
@@ -260,7 +283,7 @@ class SegmentationNetwork(nn.Module):
             if isinstance(module, _BatchNorm)
         ]
         with torch.enable_grad():
-            maps, decoded, logits = self._run(torch.zeros(1, 3, side, side))
+            maps, decoded, _, logits = self._run(torch.zeros(1, 3, side, side))
             trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(logits.sum(), trainable, allow_unused=True)
         for hook in hooks:

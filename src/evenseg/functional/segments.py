@@ -1,0 +1,64 @@
+"""The members of many groups in the order of their keys, by one sort of whole numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NOISE_BITS = 31  # of a key
+
+
+class Segments(NamedTuple):
+    """order: (N,) int64, the members group by group, those of no group last. group: (N,) int64, of each of them, G for
+    none. count: (G,) int64 sizes. first: (G,) int64, where each group begins."""
+
+    order: Tensor
+    group: Tensor
+    count: Tensor
+    first: Tensor
+
+    def lowest(self, take: Tensor) -> Tensor:
+        """(N,) bool, the ``take`` (G,) members of each group with the smallest keys; no shape depends on data."""
+        end = torch.cat([self.first + torch.minimum(take, self.count), take.new_zeros(1)])
+        kept = torch.arange(len(self.order), device=self.order.device) < end[self.group]
+        return torch.empty_like(kept).scatter_(0, self.order, kept)
+
+    def lowest_indices(self, take: Tensor) -> Tensor:
+        """(n,) int64, the same members' positions, group by group."""
+        take = torch.minimum(take, self.count).clamp(min=0)
+        shift = self.first - (take.cumsum(0) - take)
+        place = shift.repeat_interleave(take)
+        return self.order[place + torch.arange(len(place), device=place.device)]
+
+
+def segments(group: Tensor, key: Tensor, groups: int) -> Segments:
+    """Sort the members of groups by key; of equal keys the first member comes first.
+
+    Group, key and position are packed into one int64, so that what is sorted are values alone. Where they would not
+    fit, the last bits of the keys are left out.
+
+    Args:
+        group: (N,) int64 in 0..G; G is no group.
+        key: (N,) int64 in 0..2^31-1.
+        groups: G.
+    """
+    members = len(group)
+    of_position, of_group = max(members - 1, 1).bit_length(), groups.bit_length()
+    of_key = min(NOISE_BITS, 63 - of_position - of_group)
+    packed = (group << of_key) | (key >> (NOISE_BITS - of_key))
+    packed = (packed << of_position) | torch.arange(members, device=group.device)
+    if packed.device.type == "cpu":
+        packed.numpy().sort()  # several times faster than torch's there
+    else:
+        packed = packed.sort().values
+    sorted_group = packed >> (of_key + of_position)
+    edges = torch.searchsorted(sorted_group, torch.arange(groups + 1, device=group.device))
+    return Segments(packed & ((1 << of_position) - 1), sorted_group, edges.diff(), edges[:-1])
+
+
+def ordered_bits(value: Tensor) -> Tensor:
+    """Whole numbers in 0..2^31-1 in the order of real ones, as float32 of which the last bit is left out."""
+    bits = value.float().contiguous().view(torch.int32).long()
+    return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) + (1 << 31)) >> 1
