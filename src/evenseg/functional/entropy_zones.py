@@ -69,7 +69,7 @@ def entropy_zones(
 
 
 def _quantile(value: Tensor, code: Tensor, num_classes: int, zones: int) -> Tensor:
-    """floor(k * rank / n), with the rank of the entropy among the n of the class; of equal ones the first come first."""
+    """floor(k * rank / n), with the rank of the entropy among the n of the class; the first of equals is lower."""
     found = segments(code, ordered_bits(value), num_classes)
     size = torch.cat([found.count, found.count.new_ones(1)])[found.group].clamp(min=1)
     first = torch.cat([found.first, found.count.sum()[None]])[found.group]
@@ -113,7 +113,9 @@ def largest_remainder(share: Tensor, total: Tensor) -> Tensor:
     whole = exact.floor()
     missing = torch.where(share.sum(dim=1) > 0, total - whole.sum(dim=1).long(), 0)
     order = (exact - whole).argsort(dim=1, descending=True, stable=True)
-    place = torch.empty_like(order).scatter_(1, order, torch.arange(share.shape[1], device=share.device).expand_as(order))
+    place = torch.empty_like(order).scatter_(
+        1, order, torch.arange(share.shape[1], device=share.device).expand_as(order)
+    )
     return whole.long() + (place < missing[:, None])
 
 
@@ -142,4 +144,3 @@ def borrow(quota: Tensor, count: Tensor) -> Tensor:
             spare[:, giving] -= moved
             taken[:, giving] += moved
     return taken
-
