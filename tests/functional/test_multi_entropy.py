@@ -202,15 +202,18 @@ def test_confidence_prefers_doubtful_pixels_in_proportion():
     doubt = torch.tensor([0.1, 0.2, 0.7, 0.0])
     counts = torch.zeros(4)
     for seed in range(2000):
-        counts += sampling_weight(
-            torch.rand(4),
-            torch.zeros(4, dtype=torch.int64),
-            1,
-            torch.tensor([1]),
-            noise(4, seed),
-            confidence=1 - doubt,
-            sampling=Sampling("confidence"),
-        ) > 0
+        counts += (
+            sampling_weight(
+                torch.rand(4),
+                torch.zeros(4, dtype=torch.int64),
+                1,
+                torch.tensor([1]),
+                noise(4, seed),
+                confidence=1 - doubt,
+                sampling=Sampling("confidence"),
+            )
+            > 0
+        )
     torch.testing.assert_close(counts / 2000, doubt, atol=0.03, rtol=0)
 
 
