@@ -97,7 +97,7 @@ def test_a_step_is_the_formula():
     for c in range(C):
         members = entropy[cells == c].tolist()
         wanted = max(1, round(100 / FREQUENCY[c].item() * len(members)))
-        taken, zones, _ = take_of(members, wanted, 5, 0.1)
+        taken, _, _ = take_of(members, wanted, 5, 0.1)
         assert sum(taken) == min(wanted, len(members))
         if wanted >= len(members):  # the rarest class: all its pixels
             mean = F.normalize(F.normalize(embedding.permute(0, 2, 3, 1)[cells == c], dim=1).mean(0), dim=0)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from evenseg.functional.segments import ordered_bits, segments
+
+_ROWS = 256
 
 ZoneWidth = Literal["equal", "quantile"]
 EmptyZone = Literal["skip", "midpoint"]
@@ -47,9 +50,8 @@ def entropy_zones(
     valid = (label >= 0) & (label < num_classes) & entropy.isfinite()
     code = torch.where(valid, label, num_classes)
     value = torch.where(valid, entropy.detach(), 0.0).double()
-    bound = torch.full((num_classes + 1,), torch.inf, dtype=torch.float64, device=entropy.device)
-    low = bound.scatter_reduce(0, code, value, "amin")
-    high = (-bound).scatter_reduce(0, code, value, "amax")
+    low = _by_group(value, code, num_classes + 1, "amin", torch.inf)
+    high = _by_group(value, code, num_classes + 1, "amax", -torch.inf)
     step = torch.where(high > low, (high - low) / zones, 0.0)
     if zones == 1:
         zone = torch.zeros_like(code)
@@ -59,13 +61,24 @@ def entropy_zones(
     else:
         zone = _quantile(value, code, num_classes, zones)
     cell = torch.where(valid, code * zones + zone, num_classes * zones)
-    empty = torch.zeros(num_classes * zones + 1, dtype=torch.float64, device=entropy.device)
-    count = torch.zeros_like(empty, dtype=torch.int64).scatter_add_(0, cell, torch.ones_like(cell))
-    total = empty.scatter_add(0, cell, value)
-    count, total = (each[:-1].view(num_classes, zones) for each in (count, total))
+    cells = num_classes * zones + 1
+    count = _by_group(torch.ones_like(cell), cell, cells, "sum", 0)[:-1].view(num_classes, zones)
+    total = _by_group(value, cell, cells, "sum", 0.0)[:-1].view(num_classes, zones)
     centre = low[:-1, None] + step[:-1, None] * (torch.arange(zones, device=entropy.device) + 0.5)
     mean = torch.where(count > 0, total / count.clamp(min=1), centre)
     return Zones(cell, count, mean)
+
+
+def _by_group(value: Tensor, group: Tensor, groups: int, how: Literal["sum", "amin", "amax"], neutral: float) -> Tensor:
+    """(groups,) sums, minima or maxima of (N,) values; ``neutral`` for a group without members.
+
+    First in rows: a GPU waits less for its own writes to one place.
+    """
+    missing = -len(value) % _ROWS
+    value, group = F.pad(value, (0, missing), value=neutral), F.pad(group, (0, missing), value=groups - 1)
+    found = torch.full((_ROWS, groups), neutral, dtype=value.dtype, device=value.device)
+    found = found.scatter_reduce(1, group.view(_ROWS, -1), value.view(_ROWS, -1), how)
+    return found.sum(dim=0) if how == "sum" else getattr(found, how)(dim=0)  # type: ignore[no-any-return]
 
 
 def _quantile(value: Tensor, code: Tensor, num_classes: int, zones: int) -> Tensor:

@@ -13,10 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evenseg.errors import InputError
 from evenseg.networks import weights as weight_files
 from evenseg.networks.branch import Branch, Share, Shared, own_stages
-from evenseg.networks.build import build_parts, resolve_architecture, resolve_encoder, unfit
+from evenseg.networks.build import Parts, build_parts, resolve_architecture, resolve_encoder, unfit
 from evenseg.networks.heads import FCNHead
 from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm
-from evenseg.networks.prototypes import PrototypeHead, PrototypeOptions
+from evenseg.networks.prototypes import PrototypeHead, PrototypeOptions, mlp_projection
 from evenseg.types import NetworkOutput
 
 Source = Literal["decoder", "high", "low"]
@@ -185,14 +185,7 @@ class SegmentationNetwork(nn.Module):
         if name in self.branches or name == "class":
             raise ValueError(f"the network has a branch {name!r} already")
         stages = own_stages(self.encoder, share, self._low, self.encoder_name)
-        parts = build_parts(
-            self.architecture,
-            self.encoder_name,
-            num_classes=num_classes,
-            output_stride=self.output_stride,
-            hub_tag=None,
-            aspp_branches=self.aspp_branches,
-        )
+        parts = self._build(num_classes)
         pairs = [(parts.segmentation_head, self.segmentation_head)]
         if isinstance(self.segmentation_head, PrototypeHead):  # which has nothing in common with a classifier
             pairs = [(parts.segmentation_head, parts.segmentation_head)]
@@ -214,7 +207,11 @@ class SegmentationNetwork(nn.Module):
             options: of the head.
             class_frequency: (C,) labeled pixels; classes without one are never predicted. None: all may be.
         """
-        head = PrototypeHead(self.channels["decoder"], self.num_classes, options, class_frequency)
+        if options.projection == "linear":
+            projection = self._build(options.dimension).segmentation_head
+        else:
+            projection = mlp_projection(self.channels["decoder"], options.dimension)
+        head = PrototypeHead(projection, self.num_classes, options, class_frequency)
         if self.norm == "group":
             replace_batch_norm(head)
         self.segmentation_head = head
@@ -257,6 +254,17 @@ class SegmentationNetwork(nn.Module):
         if self.norm == "frozen":
             freeze_batch_norm(self)
         return self
+
+    def _build(self, num_classes: int) -> Parts:
+        """The parts of another network of this kind, with random weights."""
+        return build_parts(
+            self.architecture,
+            self.encoder_name,
+            num_classes=num_classes,
+            output_stride=self.output_stride,
+            hub_tag=None,
+            aspp_branches=self.aspp_branches,
+        )
 
     def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor | None, Tensor]:
         """Encoder maps, decoder output, embedding if there is one, and logits at whatever size the decoder has."""

@@ -20,9 +20,10 @@ class PrototypeOptions(NamedTuple):
     """How a prototype head classifies.
 
     dimension: of prototypes and embedding. temperature: that cosines are divided by. projection: from the decoder to
-    the embedding, ``linear`` or ``mlp`` (two layers and a layer norm). logit_norm: ``layernorm``, with scale and shift,
-    over the classes of each pixel. learn_temperature: by gradient. center: whether the mean prototype is subtracted.
-    mask_absent: never predict classes without a labeled pixel.
+    the embedding: what would be the architecture's classifier (``linear``; of DeepLabV3+ a 1x1 convolution), or two
+    layers and a layer norm (``mlp``). logit_norm: ``layernorm``, with scale and shift, over the classes of each pixel.
+    learn_temperature: by gradient. center: whether the mean prototype is subtracted. mask_absent: never predict
+    classes without a labeled pixel.
     """
 
     dimension: int = 256
@@ -73,24 +74,24 @@ class PrototypeBank(nn.Module):
 
 
 class PrototypeHead(nn.Module):
-    """Projects the decoder's map, (B, in_channels, h, w), and compares it with the prototypes: logits (B, C, h, w).
+    """Projects the decoder's map and compares it with the prototypes: (B, channels, h, w) to logits (B, C, h, w).
 
     Source: Ding et al., "Decoupling with Entropy-based Equalization for Semi-Supervised Semantic Segmentation" (DeS4),
     IJCAI 2023, Eq. 1-3 and 6.
 
     Args:
-        in_channels: of the decoder's map.
+        projection: (B, channels, h, w) to (B, d, h, w).
         num_classes: C.
         options: see ``PrototypeOptions``.
         class_frequency: (C,) labeled pixels of each class; None: unknown, and no class is masked.
     """
 
     def __init__(
-        self, in_channels: int, num_classes: int, options: PrototypeOptions, class_frequency: Tensor | None = None
+        self, projection: nn.Module, num_classes: int, options: PrototypeOptions, class_frequency: Tensor | None = None
     ) -> None:
         super().__init__()
         self.options = options
-        self.projection = _projection(in_channels, options)
+        self.projection = projection
         self.bank = PrototypeBank(num_classes, options.dimension, class_frequency)
         self.logit_norm = nn.LayerNorm(num_classes) if options.logit_norm == "layernorm" else None
         self.log_temperature: nn.Parameter | None = None
@@ -98,11 +99,11 @@ class PrototypeHead(nn.Module):
             self.log_temperature = nn.Parameter(torch.tensor(math.log(options.temperature)))
 
     def forward(self, decoded: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to logits (B, C, h, w) float32."""
+        """(B, channels, h, w) to logits (B, C, h, w) float32."""
         return self.classify(self.project(decoded))
 
     def project(self, decoded: Tensor) -> Tensor:
-        """(B, in_channels, h, w) to the embedding (B, d, h, w)."""
+        """(B, channels, h, w) to the embedding (B, d, h, w)."""
         embedding: Tensor = self.projection(decoded)
         return embedding
 
@@ -131,10 +132,8 @@ class _ChannelNorm(nn.LayerNorm):
         return super().forward(feature.movedim(1, -1)).movedim(-1, 1)
 
 
-def _projection(in_channels: int, options: PrototypeOptions) -> nn.Module:
-    dimension = options.dimension
-    if options.projection == "linear":
-        return nn.Conv2d(in_channels, dimension, kernel_size=1)
+def mlp_projection(in_channels: int, dimension: int) -> nn.Module:
+    """Two 1x1 convolutions with batch norm and ReLU between them, then layer norm: that of Zhou et al., CVPR 2022."""
     return nn.Sequential(
         nn.Conv2d(in_channels, in_channels, kernel_size=1),
         nn.BatchNorm2d(in_channels),
