@@ -93,21 +93,21 @@ def test_every_pixel_is_in_one_zone_the_smallest_in_the_first_and_the_largest_in
         low, high = own.min().item(), own.max().item()
         assert zone.tolist() == [zone_of(e, low, high, 5) for e in own.tolist()]
         for z in range(5):
-            assert zones.count[c, z] == (zone == z).sum()
+            assert zones.size[c, z] == (zone == z).sum()
             assert zones.mean[c, z].item() == pytest.approx(own[zone == z].double().mean().item(), abs=1e-12)
-    assert zones.count[3].sum() == 0
+    assert zones.size[3].sum() == 0
 
 
 def test_equal_entropies_are_one_zone():
     zones = entropy_zones(torch.full((7,), 1.3), torch.zeros(7, dtype=torch.int64), 1)
-    assert zones.count.tolist() == [[7, 0, 0, 0, 0]]
+    assert zones.size.tolist() == [[7, 0, 0, 0, 0]]
     assert torch.equal(zone_shares(zones), torch.tensor([[1.0, 0, 0, 0, 0]], dtype=torch.float64))
 
 
 def test_quantile_zones_have_equally_many_pixels():
     entropy, label = torch.rand(43, generator=generator()) ** 4, torch.arange(43) % 2
     zones = entropy_zones(entropy, label, 2, zones=4, width="quantile")
-    assert zones.count.amax() - zones.count.amin() <= 1
+    assert zones.size.amax() - zones.size.amin() <= 1
     for c in range(2):
         own, zone = entropy[label == c], zones.cell[label == c] - 4 * c
         assert all(own[zone == z].max() <= own[zone == z + 1].min() for z in range(3))

@@ -17,17 +17,17 @@ EmptyZone = Literal["skip", "midpoint"]
 
 
 class Zones(NamedTuple):
-    """cell: (N,) int64, class * k + zone; C * k for pixels of no class. count: (C, k) int64 pixels. mean: (C, k)
+    """cell: (N,) int64, class * k + zone; C * k for pixels of no class. size: (C, k) int64 pixels. mean: (C, k)
     float64 mean entropy, that of its centre where a zone is empty."""
 
     cell: Tensor
-    count: Tensor
+    size: Tensor
     mean: Tensor
 
     @property
     def occupied(self) -> Tensor:
         """Zones with a pixel."""
-        return self.count > 0
+        return self.size > 0
 
 
 def entropy_zones(
@@ -57,7 +57,13 @@ def entropy_zones(
         zone = torch.zeros_like(code)
     elif width == "equal":
         # where all entropies are equal they are lo, and 0 / 1 is 0
-        zone = value.sub(low[code]).div_(torch.where(step > 0, step, 1.0)[code]).floor_().clamp_(0, zones - 1).long()
+        zone = (
+            value.sub(low.gather(0, code))
+            .div_(torch.where(step > 0, step, 1.0).gather(0, code))
+            .floor_()
+            .clamp_(0, zones - 1)
+            .long()
+        )
     else:
         zone = _quantile(value, code, num_classes, zones)
     cell = torch.where(valid, code * zones + zone, num_classes * zones)
@@ -72,20 +78,21 @@ def entropy_zones(
 def _by_group(value: Tensor, group: Tensor, groups: int, how: Literal["sum", "amin", "amax"], neutral: float) -> Tensor:
     """(groups,) sums, minima or maxima of (N,) values; ``neutral`` for a group without members.
 
-    First in rows: a GPU waits less for its own writes to one place.
+    On a GPU first in rows: there it waits less for its own writes to one place.
     """
-    missing = -len(value) % _ROWS
+    rows = _ROWS if value.is_cuda else 1
+    missing = -len(value) % rows
     value, group = F.pad(value, (0, missing), value=neutral), F.pad(group, (0, missing), value=groups - 1)
-    found = torch.full((_ROWS, groups), neutral, dtype=value.dtype, device=value.device)
-    found = found.scatter_reduce(1, group.view(_ROWS, -1), value.view(_ROWS, -1), how)
-    return found.sum(dim=0) if how == "sum" else getattr(found, how)(dim=0)  # type: ignore[no-any-return]
+    found = torch.full((rows, groups), neutral, dtype=value.dtype, device=value.device)
+    found = found.scatter_reduce(1, group.view(rows, -1), value.view(rows, -1), how)
+    return found.sum(dim=0) if how == "sum" else found.amin(dim=0) if how == "amin" else found.amax(dim=0)
 
 
 def _quantile(value: Tensor, code: Tensor, num_classes: int, zones: int) -> Tensor:
     """floor(k * rank / n), with the rank of the entropy among the n of the class; the first of equals is lower."""
     found = segments(code, ordered_bits(value), num_classes)
-    size = torch.cat([found.count, found.count.new_ones(1)])[found.group].clamp(min=1)
-    first = torch.cat([found.first, found.count.sum()[None]])[found.group]
+    size = torch.cat([found.size, found.size.new_ones(1)])[found.group].clamp(min=1)
+    first = torch.cat([found.first, found.size.sum()[None]])[found.group]
     rank = torch.arange(len(code), device=code.device) - first
     zone = (rank * zones // size).clamp(max=zones - 1)
     return torch.empty_like(zone).scatter_(0, found.order, zone)

@@ -160,7 +160,7 @@ def sampling_weight(
         doubt = torch.where(found.cell < num_classes, (1 - confidence.detach().double()).clamp(min=0), 0.0)
     if sampling.estimator == "weighted":
         return _expected_weight(found, shares, doubt)
-    count = found.count.sum(dim=1)
+    count = found.size.sum(dim=1)
     wanted = count if quota is None or sampling.strategy == "all" else quota
     take = _take(found, shares, wanted)
     if doubt is not None:
@@ -169,13 +169,13 @@ def sampling_weight(
         key = ordered_bits((-uniform.log()).log() - doubt.log())
     drawn: Segments = segments(found.cell, key, take.numel())
     each = _by_cell((1 / take.sum(dim=1, keepdim=True).clamp(min=1)).expand_as(take))
-    return torch.where(drawn.lowest(take.flatten()), each[found.cell], 0.0)
+    return torch.where(drawn.lowest(take.flatten()), each.gather(0, found.cell), 0.0)
 
 
 def _take(found: Zones, shares: Tensor, quota: Tensor) -> Tensor:
     """(C, k) int64 pixels taken of each zone."""
-    wanted = torch.minimum(quota, found.count.sum(dim=1))
-    return borrow(largest_remainder(shares, wanted), found.count)
+    wanted = torch.minimum(quota, found.size.sum(dim=1))
+    return borrow(largest_remainder(shares, wanted), found.size)
 
 
 def _expected_weight(found: Zones, shares: Tensor, doubt: Tensor | None) -> Tensor:
@@ -183,11 +183,11 @@ def _expected_weight(found: Zones, shares: Tensor, doubt: Tensor | None) -> Tens
         if shares.shape[1] > 1:  # the share of an empty zone, if it has one, is that of its class's other zones
             shares = torch.where(found.occupied, shares, 0.0)
             shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        return _by_cell(shares / found.count.clamp(min=1))[found.cell]
-    total = torch.zeros(found.count.numel() + 1, dtype=torch.float64, device=doubt.device)
+        return _by_cell(shares / found.size.clamp(min=1)).gather(0, found.cell)
+    total = torch.zeros(found.size.numel() + 1, dtype=torch.float64, device=doubt.device)
     total = total.scatter_add_(0, found.cell, doubt)
-    even = _by_cell(1 / found.count.clamp(min=1))[found.cell]
-    mass = total[found.cell]
+    even = _by_cell(1 / found.size.clamp(min=1)).gather(0, found.cell)
+    mass = total.gather(0, found.cell)
     return torch.where(mass > 0, doubt / mass.clamp(min=torch.finfo(torch.float64).tiny), even).float()
 
 

@@ -12,22 +12,22 @@ NOISE_BITS = 31  # of a key
 
 class Segments(NamedTuple):
     """order: (N,) int64, the members group by group, those of no group last. group: (N,) int64, of each of them, G for
-    none. count: (G,) int64 sizes. first: (G,) int64, where each group begins."""
+    none. size: (G,) int64. first: (G,) int64, where each group begins."""
 
     order: Tensor
     group: Tensor
-    count: Tensor
+    size: Tensor
     first: Tensor
 
     def lowest(self, take: Tensor) -> Tensor:
         """(N,) bool, the ``take`` (G,) members of each group with the smallest keys; no shape depends on data."""
-        end = torch.cat([self.first + torch.minimum(take, self.count), take.new_zeros(1)])
-        kept = torch.arange(len(self.order), device=self.order.device) < end[self.group]
+        end = torch.cat([self.first + torch.minimum(take, self.size), take.new_zeros(1)])
+        kept = torch.arange(len(self.order), device=self.order.device) < end.gather(0, self.group)
         return torch.empty_like(kept).scatter_(0, self.order, kept)
 
     def lowest_indices(self, take: Tensor) -> Tensor:
         """(n,) int64, the same members' positions, group by group."""
-        take = torch.minimum(take, self.count).clamp(min=0)
+        take = torch.minimum(take, self.size).clamp(min=0)
         shift = self.first - (take.cumsum(0) - take)
         place = shift.repeat_interleave(take)
         return self.order[place + torch.arange(len(place), device=place.device)]

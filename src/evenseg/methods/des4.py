@@ -278,7 +278,7 @@ class DES4(Method):
         else:
             views = self._learn(batch.labeled, batch.unlabeled, step)
         losses = self._supervised(views.labeled, label)  # Eq. 1
-        log = {}
+        log: dict[str, Tensor] = {}
         if batch.unlabeled is not None:
             losses["unsupervised"], log = self._unsupervised(views, step)  # Eq. 3
         of_teacher = self.teacher.labeled(batch.labeled.image)
