@@ -57,16 +57,11 @@ def entropy_zones(
         zone = torch.zeros_like(code)
     elif width == "equal":
         # where all entropies are equal they are lo, and 0 / 1 is 0
-        zone = (
-            value.sub(low.gather(0, code))
-            .div_(torch.where(step > 0, step, 1.0).gather(0, code))
-            .floor_()
-            .clamp_(0, zones - 1)
-            .long()
-        )
+        distance = low.gather(0, code).neg_().add_(value)
+        zone = distance.div_(torch.where(step > 0, step, 1.0).gather(0, code)).floor_().clamp_(0, zones - 1).long()
     else:
         zone = _quantile(value, code, num_classes, zones)
-    cell = torch.where(valid, code * zones + zone, num_classes * zones)
+    cell = zone.add_(code, alpha=zones)  # what is of no class is in the first zone of one behind all classes
     cells = num_classes * zones + 1
     count = _by_group(torch.ones_like(cell), cell, cells, "sum", 0)[:-1].view(num_classes, zones)
     total = _by_group(value, cell, cells, "sum", 0.0)[:-1].view(num_classes, zones)
@@ -94,7 +89,7 @@ def _quantile(value: Tensor, code: Tensor, num_classes: int, zones: int) -> Tens
     size = torch.cat([found.size, found.size.new_ones(1)])[found.group].clamp(min=1)
     first = torch.cat([found.first, found.size.sum()[None]])[found.group]
     rank = torch.arange(len(code), device=code.device) - first
-    zone = (rank * zones // size).clamp(max=zones - 1)
+    zone = torch.where(found.group < num_classes, (rank * zones // size).clamp(max=zones - 1), 0)
     return torch.empty_like(zone).scatter_(0, found.order, zone)
 
 

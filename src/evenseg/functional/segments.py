@@ -11,18 +11,29 @@ NOISE_BITS = 31  # of a key
 
 
 class Segments(NamedTuple):
-    """order: (N,) int64, the members group by group, those of no group last. group: (N,) int64, of each of them, G for
-    none. size: (G,) int64. first: (G,) int64, where each group begins."""
+    """packed: (N,) int64, rising, of group, key and position, the position in the last ``of_position`` bits and the
+    group before the last ``below_group``. size: (G,) int64. first: (G,) int64, where each group begins."""
 
-    order: Tensor
-    group: Tensor
+    packed: Tensor
+    of_position: int
+    below_group: int
     size: Tensor
     first: Tensor
+
+    @property
+    def order(self) -> Tensor:
+        """(N,) int64, the members group by group, those of no group last."""
+        return self.packed & ((1 << self.of_position) - 1)
+
+    @property
+    def group(self) -> Tensor:
+        """(N,) int64, the group of each of them, G for none."""
+        return self.packed >> self.below_group
 
     def lowest(self, take: Tensor) -> Tensor:
         """(N,) bool, the ``take`` (G,) members of each group with the smallest keys; no shape depends on data."""
         end = torch.cat([self.first + torch.minimum(take, self.size), take.new_zeros(1)])
-        kept = torch.arange(len(self.order), device=self.order.device) < end.gather(0, self.group)
+        kept = torch.arange(len(self.packed), device=take.device) < end.gather(0, self.group)
         return torch.empty_like(kept).scatter_(0, self.order, kept)
 
     def lowest_indices(self, take: Tensor) -> Tensor:
@@ -30,7 +41,7 @@ class Segments(NamedTuple):
         take = torch.minimum(take, self.size).clamp(min=0)
         shift = self.first - (take.cumsum(0) - take)
         place = shift.repeat_interleave(take)
-        return self.order[place + torch.arange(len(place), device=place.device)]
+        return self.packed[place + torch.arange(len(place), device=place.device)] & ((1 << self.of_position) - 1)
 
 
 def segments(group: Tensor, key: Tensor, groups: int) -> Segments:
@@ -47,15 +58,14 @@ def segments(group: Tensor, key: Tensor, groups: int) -> Segments:
     members = len(group)
     of_position, of_group = max(members - 1, 1).bit_length(), groups.bit_length()
     of_key = min(NOISE_BITS, 63 - of_position - of_group)
-    packed = (group << of_key) | (key >> (NOISE_BITS - of_key))
-    packed = (packed << of_position) | torch.arange(members, device=group.device)
+    packed = (group << of_key).bitwise_or_(key if of_key == NOISE_BITS else key >> (NOISE_BITS - of_key))
+    packed = packed.bitwise_left_shift_(of_position).bitwise_or_(torch.arange(members, device=group.device))
     if packed.device.type == "cpu":
         packed.numpy().sort()  # several times faster than torch's there
     else:
         packed = packed.sort().values
-    sorted_group = packed >> (of_key + of_position)
-    edges = torch.searchsorted(sorted_group, torch.arange(groups + 1, device=group.device))
-    return Segments(packed & ((1 << of_position) - 1), sorted_group, edges.diff(), edges[:-1])
+    edges = torch.searchsorted(packed, torch.arange(groups + 1, device=group.device) << (of_key + of_position))
+    return Segments(packed, of_position, of_key + of_position, edges.diff(), edges[:-1])
 
 
 def ordered_bits(value: Tensor) -> Tensor:
