@@ -26,7 +26,7 @@ COMPONENTS = {"subclass_branch": {"share": "high", "threshold": 0.2}}  # what th
 PSEUDO_LABELED = "pseudo_labeled"  # weight and power of the loss on them; no argument of a method
 BALANCED = "balanced"  # the student says all classes about equally often, not nearly one alone; no argument either
 CAC = {"threshold": 0.2, "negatives": 20, BALANCED: True}
-DES4 = {"dimension": 8, "proto_hold": 0, "temperature": 0.5}
+DES4 = {"dimension": 8, "proto_hold": 0, "temperature": 0.5, "unsupervised_weight": 0.005}
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},
@@ -202,7 +202,8 @@ VARIANTS: dict[str, dict] = {
         }
         for name, options in {"cps": {}, "cac": CAC, "fixmatch": {"threshold": 0.2}, "c3": C3}.items()
     },
-    # at temperature 0.1 rounding would be magnified; so it is by a layer norm of logits, which are nearly equal here
+    # at temperature 0.1 rounding would be magnified; so it is by a layer norm of logits, which are nearly equal here, and
+    # where it turns a label over that is nearly tied
     "des4": {"name": "des4", **DES4},
     "des4 held": {"name": "des4", "dimension": 8},
     "des4 baseline": {
@@ -211,7 +212,6 @@ VARIANTS: dict[str, dict] = {
         "decouple": False,
         "shared_head": False,
         "teacher_buffers": "copy",
-        "projection": "mlp",
     },
     "des4 other readings": {
         "name": "des4",

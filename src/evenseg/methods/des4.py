@@ -74,7 +74,7 @@ class DES4(Method):
         threshold: confidence that a pseudo-label must reach; 0 in the paper.
         mixer: how two images are mixed; default cutmix.
         student_view: the view of which the student sees mixtures: ``weak`` as in the paper, or ``strong``.
-        teacher_unlabeled: train the teacher's decoder on the student's labels of unlabeled images too.
+        teacher_unlabeled: train the teacher's decoder on the student's labels of unlabeled images too, with lambda 2.
         teacher_lr: factor of its learning rate.
         eval_decoder_ema: score and export the teacher with an average of its decoder; ``second`` is the trained one.
         temperature: that cosines are divided by; 1 is the paper's formula as printed.
@@ -285,7 +285,8 @@ class DES4(Method):
         if self.decouple:
             losses["teacher"] = self._balanced(of_teacher.logits, label)  # Eq. 8
             if self.teacher_unlabeled and batch.unlabeled is not None:
-                losses["teacher_unlabeled"] = self.ramp(step) * self._from_student(batch.unlabeled)
+                factor = self.ramp(step) * self.unsupervised_weight
+                losses["teacher_unlabeled"] = factor * self._from_student(batch.unlabeled)
         self._follow("teacher", self.teacher.network, of_teacher, label, step)
         if not self.shared_head:
             self._follow("student", self.student, views.labeled, label, step)
