@@ -202,8 +202,8 @@ VARIANTS: dict[str, dict] = {
         }
         for name, options in {"cps": {}, "cac": CAC, "fixmatch": {"threshold": 0.2}, "c3": C3}.items()
     },
-    # at temperature 0.1 rounding would be magnified; so it is by a layer norm of logits, which are nearly equal here, and
-    # where it turns a label over that is nearly tied
+    # at temperature 0.1 rounding would be magnified, as it is by a layer norm of nearly equal numbers, and wherever it
+    # turns over a label that is nearly tied
     "des4": {"name": "des4", **DES4},
     "des4 held": {"name": "des4", "dimension": 8},
     "des4 baseline": {
