@@ -26,6 +26,7 @@ COMPONENTS = {"subclass_branch": {"share": "high", "threshold": 0.2}}  # what th
 PSEUDO_LABELED = "pseudo_labeled"  # weight and power of the loss on them; no argument of a method
 BALANCED = "balanced"  # the student says all classes about equally often, not nearly one alone; no argument either
 CAC = {"threshold": 0.2, "negatives": 20, BALANCED: True}
+DES4 = {"dimension": 8, "proto_hold": 0, "temperature": 0.5, "unsupervised_weight": 0.005}
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},
@@ -200,6 +201,50 @@ VARIANTS: dict[str, dict] = {
             ],
         }
         for name, options in {"cps": {}, "cac": CAC, "fixmatch": {"threshold": 0.2}, "c3": C3}.items()
+    },
+    # at temperature 0.1 rounding would be magnified, as it is by a layer norm of nearly equal numbers, and wherever it
+    # turns over a label that is nearly tied
+    "des4": {"name": "des4", **DES4},
+    "des4 held": {"name": "des4", "dimension": 8},
+    "des4 baseline": {
+        "name": "des4",
+        **DES4,
+        "decouple": False,
+        "shared_head": False,
+        "teacher_buffers": "copy",
+    },
+    "des4 other readings": {
+        "name": "des4",
+        **DES4,
+        "shared_head": False,
+        "reweight_source": "gt",
+        "reweight_normalize": "batch",
+        "reduction": "class_mean",
+        "student_view": "strong",
+        "threshold": 0.15,
+        "eval_decoder_ema": True,
+        "learn_temperature": True,
+        "proto_start": "first_batch",
+        "sampling": "quantity",
+        "supervised_steps": 1,
+    },
+    "des4 further readings": {
+        "name": "des4",
+        **DES4,
+        "teacher_buffers": "own",
+        "teacher_unlabeled": True,
+        "center": True,
+        "proto_start": "warmup_mean",
+        "proto_hold": 2,
+        "normalize_features": False,
+        "correct_only": True,
+        "estimator": "weighted",
+        "zone_width": "quantile",
+        "alpha_schedule": "tan",
+        "entropy_norm": True,
+        "empty_zone": "midpoint",
+        "ratio": "batch_min",
+        "reweight": False,
     },
     "cutmix_seg with adaptive_cutmix": {"name": "cutmix_seg", "mixer": "adaptive_cutmix"},
     "fixmatch official with adaptive_cutmix": {

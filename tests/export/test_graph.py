@@ -14,6 +14,7 @@ from evenseg.export.check import check
 from evenseg.export.formats import FORMATS, Format, torch_predictor
 from evenseg.export.graph import BytesToLogits, smallest_side, trace
 from evenseg.networks.base import SegmentationNetwork
+from evenseg.networks.prototypes import PrototypeOptions
 
 from .sharpen import random_model, scenes
 
@@ -29,6 +30,18 @@ def test_the_traceable_form_is_the_network(architecture: str, encoder: str) -> N
         with torch.no_grad():
             expected = network(image.float() / 255).logits
             assert torch.allclose(BytesToLogits(network)(image), expected, rtol=0, atol=1e-4)
+
+
+def test_the_traceable_form_of_prototypes() -> None:
+    torch.manual_seed(0)
+    network = SegmentationNetwork("unet", "resnet18", num_classes=5)
+    network.use_prototypes(PrototypeOptions(dimension=8, center=True), torch.tensor([1, 2, 0, 4, 5])).bank.begin(
+        "random"
+    )
+    program = trace(network.eval()).module()
+    image = torch.from_numpy(np.stack(scenes(2, (67, 131)))).permute(0, 3, 1, 2).contiguous()
+    with torch.no_grad():
+        assert torch.allclose(program(image), network(image.float() / 255).logits, rtol=0, atol=1e-3)
 
 
 def agrees(model: TrainedModel, format: Format, folder: Path) -> None:

@@ -17,6 +17,7 @@ from evenseg.errors import InputError
 from evenseg.export import TrainedModel
 from evenseg.inference import make_protocol
 from evenseg.networks.base import SegmentationNetwork
+from evenseg.networks.prototypes import PrototypeOptions
 
 from .sharpen import random_model, scenes
 
@@ -61,6 +62,20 @@ def test_options_of_the_network(options: dict[str, object], tmp_path: Path) -> N
     image = torch.rand(1, 3, 64, 70)
     with torch.no_grad():
         assert torch.allclose(again(image).logits, network(image).logits, rtol=0, atol=1e-5)
+
+
+def test_prototypes_come_along(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = SegmentationNetwork("unet", "resnet18", num_classes=5)
+    options = PrototypeOptions(dimension=8, temperature=0.3, projection="mlp", logit_norm="layernorm")
+    network.use_prototypes(options, torch.tensor([1, 2, 0, 4, 5])).bank.begin("simplex")
+    classes = Classes(("a", "b", "c", "d", "e"), palette(5))
+    TrainedModel(network.eval(), classes).save_pretrained(tmp_path)
+    again = TrainedModel.from_pretrained(tmp_path).network
+    image = torch.rand(1, 3, 64, 70)
+    with torch.no_grad():
+        assert torch.allclose(again(image).logits, network(image).logits, rtol=0, atol=1e-5)
+        assert (again(image).logits[:, 2] < -1000).all()
 
 
 def test_images_of_another_kind_are_refused(model: TrainedModel) -> None:

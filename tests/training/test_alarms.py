@@ -21,6 +21,11 @@ def validation(step, student, teacher=None):
     return [*lines, {**lines[0], "network": "teacher", "miou": teacher}] if teacher is not None else lines
 
 
+def prototypes(step, cosine):
+    nearest = dict(zip(NAMES, (cosine, 0.97, 0.5), strict=True))
+    return {"step": step, "split": "train", "prototype_cosine": cosine, "per_class_prototype_nearest": nearest}
+
+
 def told(records, past=()):
     alarms = Alarms(NAMES, LABELED, past)
     return [(each["step"], each["alarm"]) for record in records for each in alarms.see(record)]
@@ -62,6 +67,11 @@ STORIES = {
         [(3, "harmful")],
     ),
     "falls without unlabeled images": ([line for step in range(6) for line in validation(step, 0.5 - 0.05 * step)], []),
+    "prototypes collapse": (
+        [prototypes(step, 0.9 if step in (1, 2, *range(4, 9)) else 0.2) for step in range(12)],
+        [(6, "prototypes collapse")],
+    ),
+    "prototypes apart": ([prototypes(step, 0.69) for step in range(9)], []),
     "ups and downs": (
         [health(0, EVEN), *(line for step in range(12) for line in validation(step, 0.5 - 0.1 * (step % 3)))],
         [],
@@ -80,6 +90,15 @@ def test_an_alarm_says_what_to_do():
     alarms = Alarms(NAMES, LABELED, [health(step, ONE_CLASS) for step in range(2)])
     (alarm,) = alarms.see(health(2, ONE_CLASS))
     assert alarm["text"].startswith("road is 99 % of the pseudo-labels and 70 % of the labeled pixels; lower ")
+
+
+def test_a_collapse_of_prototypes_is_named():
+    alarms = Alarms(NAMES, LABELED, [prototypes(step, 0.83) for step in range(2)])
+    (alarm,) = alarms.see(prototypes(2, 0.83))
+    assert alarm["text"].startswith(
+        "the prototypes collapse: their mean pairwise cosine is 0.83 (nearest to another: car 0.97, road 0.83); "
+    )
+    assert "method.proto_hold" in alarm["text"]
 
 
 COLLAPSE = """

@@ -25,6 +25,7 @@ from evenseg.inference.pictures import make_picture, predict_pictures
 from evenseg.inference.predict import Protocol, evaluating
 from evenseg.methods.base import Predictor
 from evenseg.networks.base import SegmentationNetwork
+from evenseg.networks.prototypes import PrototypeHead, PrototypeOptions
 from evenseg.training.folder import write_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -116,6 +117,8 @@ class TrainedModel(NamedTuple):
             norm=options.norm,
             aspp_branches=options.aspp_branches,
         )
+        if described.prototypes is not None:
+            network.use_prototypes(described.prototypes)
         try:
             network.load_state_dict(load_file(folder / WEIGHTS))
         except (RuntimeError, SafetensorError, OSError) as error:
@@ -145,7 +148,7 @@ class TrainedModel(NamedTuple):
             return hub.upload(Path(folder), repository, private=private, token=token)
 
     def _described(self) -> dict[str, Any]:
-        network = self.network
+        network, head = self.network, self.network.segmentation_head
         return {
             "format": 1,
             "evenseg": __version__,
@@ -157,6 +160,7 @@ class TrainedModel(NamedTuple):
                 "norm": network.norm,
                 "aspp_branches": network.aspp_branches,
             },
+            "prototypes": head.options._asdict() if isinstance(head, PrototypeHead) else None,
             "resize": self.resize,
             **described_classes(self.classes),
         }
@@ -179,6 +183,7 @@ class _Described(BaseModel):
 
     format: Literal[1]
     network: NetworkConfig
+    prototypes: PrototypeOptions | None = None
     resize: Resize = None
     origin: str = ""
 

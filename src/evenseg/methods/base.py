@@ -118,7 +118,7 @@ class Method(nn.Module):
         with torch.no_grad():
             if self.teacher is not None and self.teacher.buffer_policy == "own" and not self.uses_unlabeled(step.index):
                 # it makes no pass yet by which it would come to running statistics of its own
-                torch._foreach_copy_(list(self.teacher.network.buffers()), list(self.student.buffers()))
+                self.teacher.take_buffers(self.student)
             for part in self._parts():
                 part.step_end(step)
 

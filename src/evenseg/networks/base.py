@@ -13,9 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evenseg.errors import InputError
 from evenseg.networks import weights as weight_files
 from evenseg.networks.branch import Branch, Share, Shared, own_stages
-from evenseg.networks.build import build_parts, resolve_architecture, resolve_encoder, unfit
+from evenseg.networks.build import Parts, build_parts, resolve_architecture, resolve_encoder, unfit
 from evenseg.networks.heads import FCNHead
 from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm, unnoted_statistics
+from evenseg.networks.prototypes import PrototypeHead, PrototypeOptions, mlp_projection
 from evenseg.types import NetworkOutput
 
 Source = Literal["decoder", "high", "low"]
@@ -83,7 +84,7 @@ class SegmentationNetwork(nn.Module):
         )
         self.encoder = parts.encoder
         self.decoder = parts.decoder
-        self.segmentation_head = parts.segmentation_head
+        self.segmentation_head: nn.Module = parts.segmentation_head
         self.multiple = parts.multiple
         # image * scale + shift = (image - mean) / std; saved, since weights are worth little without them
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (parts.mean, parts.std))
@@ -117,10 +118,11 @@ class SegmentationNetwork(nn.Module):
 
         Returns:
             logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
-            first), ``high`` (its last) and ``decoder`` (what the segmentation head sees), each cut to the
-            cells that cover the image; heads, at input size unless added with ``upsample=False``; coarse, the
-            logits before they are enlarged, ``class`` and those of the branches. Under autocast all are of its
-            dtype.
+            first), ``high`` (its last), ``decoder`` (what the segmentation head sees) and, of a network with
+            prototypes, ``embedding`` (what is compared with them), each cut to the cells that cover the image;
+            heads, at input size unless added with ``upsample=False``; coarse, the logits before they are enlarged,
+            ``class`` and those of the branches. Under autocast all are of its dtype, but the logits of prototypes,
+            which are float32.
         """
         if strong and self.strong_statistics == "separate":
             with unnoted_statistics(self):
@@ -134,7 +136,7 @@ class SegmentationNetwork(nn.Module):
             # none; reflection did as well, but cannot be wider than the image.
             image = F.pad(image, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         normalised = torch.addcmul(self.shift, image, self.scale)
-        maps, decoded, logits = self._run(normalised)
+        maps, decoded, embedding, logits = self._run(normalised)
 
         def resize(prediction: Tensor) -> Tensor:
             if prediction.shape[-2:] != padded:
@@ -146,6 +148,8 @@ class SegmentationNetwork(nn.Module):
             return feature[..., : -(-height * rows // padded[0]), : -(-width * columns // padded[1])]
 
         source = {"low": maps[self._low], "high": maps[-1], "decoder": decoded}
+        if embedding is not None:
+            source["embedding"] = embedding
         heads, coarse = {}, {"class": logits}
         if extras:
             if self.training and self.auxiliary_head is not None:
@@ -194,15 +198,10 @@ class SegmentationNetwork(nn.Module):
         if name in self.branches or name == "class":
             raise ValueError(f"the network has a branch {name!r} already")
         stages = own_stages(self.encoder, share, self._low, self.encoder_name)
-        parts = build_parts(
-            self.architecture,
-            self.encoder_name,
-            num_classes=num_classes,
-            output_stride=self.output_stride,
-            hub_tag=None,
-            aspp_branches=self.aspp_branches,
-        )
+        parts = self._build(num_classes)
         pairs = [(parts.segmentation_head, self.segmentation_head)]
+        if isinstance(self.segmentation_head, PrototypeHead):  # which has nothing in common with a classifier
+            pairs = [(parts.segmentation_head, parts.segmentation_head)]
         if share != "high":
             pairs.append((parts.decoder, self.decoder))
         for new, own in pairs:
@@ -213,6 +212,24 @@ class SegmentationNetwork(nn.Module):
         decoder = None if share == "high" else parts.decoder
         self.branches[name] = Branch(stages, decoder, parts.segmentation_head, share, self._low)
         self.train(self.training)
+
+    def use_prototypes(self, options: PrototypeOptions, class_frequency: Tensor | None = None) -> PrototypeHead:
+        """Classify by the cosine with one prototype per class from now on, in place of the linear classifier.
+
+        Args:
+            options: of the head.
+            class_frequency: (C,) labeled pixels; classes without one are never predicted. None: all may be.
+        """
+        if options.projection == "linear":
+            projection = self._build(options.dimension).segmentation_head
+        else:
+            projection = mlp_projection(self.channels["decoder"], options.dimension)
+        head = PrototypeHead(projection, self.num_classes, options, class_frequency)
+        if self.norm == "group":
+            replace_batch_norm(head)
+        self.segmentation_head = head
+        self.train(self.training)
+        return head
 
     def check_batch(self, size: int) -> None:
         """Raises InputError if the network cannot be trained with ``size`` images at a time.
@@ -251,12 +268,26 @@ class SegmentationNetwork(nn.Module):
             freeze_batch_norm(self)
         return self
 
-    def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Encoder maps, decoder output and logits at whatever size the decoder has."""
+    def _build(self, num_classes: int) -> Parts:
+        """The parts of another network of this kind, with random weights."""
+        return build_parts(
+            self.architecture,
+            self.encoder_name,
+            num_classes=num_classes,
+            output_stride=self.output_stride,
+            hub_tag=None,
+            aspp_branches=self.aspp_branches,
+        )
+
+    def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor | None, Tensor]:
+        """Encoder maps, decoder output, embedding if there is one, and logits at whatever size the decoder has."""
         encoded = self.encoder(normalised)
         decoded = self.decoder(encoded)
         maps = encoded[0] if isinstance(encoded, tuple) else encoded  # a transformer's come with its tokens
-        return maps, decoded, self.segmentation_head(decoded)
+        if isinstance(self.segmentation_head, PrototypeHead):
+            embedding = self.segmentation_head.project(decoded)
+            return maps, decoded, embedding, self.segmentation_head.classify(embedding)
+        return maps, decoded, None, self.segmentation_head(decoded)
 
     def _probe(self) -> dict[str, int]:
         """Pass one tiny image: do the parts fit, how wide are the maps, and which parameters are idle?
@@ -273,7 +304,7 @@ class SegmentationNetwork(nn.Module):
             if isinstance(module, _BatchNorm)
         ]
         with torch.enable_grad():
-            maps, decoded, logits = self._run(torch.zeros(1, 3, side, side))
+            maps, decoded, _, logits = self._run(torch.zeros(1, 3, side, side))
             trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(logits.sum(), trainable, allow_unused=True)
         for hook in hooks:

@@ -76,6 +76,15 @@ class EMATeacher(nn.Module):
         """Decay of the update after step ``step_index`` (from 0)."""
         return min(1 - 1 / (step_index + 1), self.decay) if self.warmup else self.decay
 
+    def follows(self, name: str) -> bool:
+        """Whether the tensor of this name in the network follows the student's in an update; here all do."""
+        return True
+
+    @torch.no_grad()
+    def take_buffers(self, student: SegmentationNetwork) -> None:
+        """Copy the student's buffers, in place of ``own`` ones for which there are no passes yet."""
+        torch._foreach_copy_(list(self.network.buffers()), list(student.buffers()))
+
     @torch.no_grad()
     def update(self, student: SegmentationNetwork, step_index: int) -> None:
         """Move towards ``student`` after its optimiser step ``step_index`` (from 0).
@@ -102,6 +111,8 @@ class EMATeacher(nn.Module):
             )
         averaged, copied = [], []
         for name, (place, key) in own.items():
+            if not self.follows(name):
+                continue
             tensor = place[key]
             if isinstance(tensor, nn.Parameter) or (self.buffer_policy == "ema" and tensor.is_floating_point()):
                 averaged.append(name)

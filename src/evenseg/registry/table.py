@@ -24,6 +24,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "usrn_joint": "evenseg.methods.usrn:USRN",
         "cps": "evenseg.methods.cps:CPS",
         "cac": "evenseg.methods.cac:CAC",
+        "des4": "evenseg.methods.des4:DES4",
     },
     "recipe": {
         "self_training": "evenseg.recipes.self_training:SelfTraining",

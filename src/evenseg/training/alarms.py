@@ -22,6 +22,7 @@ PRESENT = 0.5  # ... after it had this part of it in half of so many records
 VALIDATIONS = 4  # validations in a row
 WORSE = 0.9  # the teacher's mIoU, as a part of the student's
 FALLEN = 0.9  # the last mIoU of a falling sequence, as a part of its first
+COLLAPSED = 0.7  # mean pairwise cosine of prototypes in so many training lines (PATIENCE) in a row
 
 
 class Alarms:
@@ -37,6 +38,7 @@ class Alarms:
         total = max(sum(class_frequency), 1)
         self._labeled = {name: pixels / total for name, pixels in zip(names, class_frequency, strict=True)}
         self._health: list[Record] = []
+        self._prototypes: list[Record] = []  # lines that tell of them
         self._scores: dict[int, dict[str, float]] = {}  # step -> mIoU by network
         self._seen: set[str] = set()  # classes that have been among the pseudo-labels
         self._active: set[str] = set()
@@ -55,6 +57,9 @@ class Alarms:
             if len(scores) < max(map(len, self._scores.values())):
                 return []  # the teacher's line of this validation is still to come
             found, kinds = dict(self._of_validations()), ("teacher worse", "harmful")
+        elif record["split"] == "train" and record.get("prototype_cosine") is not None:
+            self._prototypes = [*self._prototypes[1 - PATIENCE :], record]
+            found, kinds = dict(self._of_prototypes()), ("prototypes",)
         else:
             return []
         new = [key for key in found if key not in self._active]
@@ -90,6 +95,20 @@ class Alarms:
                     f"{name} has vanished from the pseudo-labels ({100 * labeled:.2g} % of the labeled pixels); "
                     "lower the method's threshold, or weigh rare classes up (method.supervised_loss=class_weighted)",
                 )
+
+    def _of_prototypes(self) -> Iterator[tuple[str, str]]:
+        cosines = [each["prototype_cosine"] for each in self._prototypes]
+        if len(cosines) < PATIENCE or min(cosines) <= COLLAPSED:
+            return
+        nearest = sorted(self._prototypes[-1].get("per_class_prototype_nearest", {}).items(), key=lambda pair: -pair[1])
+        named = ", ".join(f"{name} {cosine:.2f}" for name, cosine in nearest[:2])
+        yield (
+            "prototypes collapse",
+            f"the prototypes collapse: their mean pairwise cosine is {cosines[-1]:.2f}"
+            + (f" (nearest to another: {named})" if named else "")
+            + "; hold them longer (method.proto_hold), start them apart (method.proto_start=simplex), or move them "
+            "more slowly (method.proto_momentum)",
+        )
 
     @staticmethod
     def _shares(record: Record) -> dict[str, float]:
