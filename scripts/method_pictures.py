@@ -3,14 +3,14 @@
     python scripts/method_pictures.py samples runs/synthetic-ael --output docs/images/ael_samples.png
     python scripts/method_pictures.py values runs/camvid-ael class_confidence --output docs/images/ael_values.png
     python scripts/method_pictures.py distribution pseudo st-0.2 dars-0.2 --output docs/images/dars_distribution.png
-    python scripts/method_pictures.py subclasses runs/camvid-usrn --output docs/images/usrn_subclasses.png
+    python scripts/method_pictures.py subclasses runs/synthetic-usrn 3 --output docs/images/usrn_subclasses.png
 
 ``samples`` loads one further step of a finished run and draws, for each slot: the labeled image, a second one where
 the method pastes, what the student sees of the two; the unlabeled image, its partner where there is one, the mixture
 that the student sees and what it is taught there. ``values`` draws what the method has logged for every class.
 ``distribution`` draws the shares of the classes in pseudo-labels of `evenseg pseudo-label` beside the labeled ones.
 ``subclasses`` draws the pixels of the classes and of the subclasses that the recipe usrn has divided them into, and
-some of the labeled images with both.
+so many of the labeled images with both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from evenseg.types import Batch, Step, StepOutput
 
 matplotlib.use("agg")
 SLOTS = 4
-SUBCLASS_ROWS = 3
 
 
 def next_step(run: Path) -> tuple[Batch, Batch, StepOutput, np.ndarray]:
@@ -167,16 +166,14 @@ def draw_distribution(folder: Path, names: list[str], output: Path) -> None:
     save(figure, output)
 
 
-def draw_subclasses(run: Path, output: Path) -> None:
-    """Shares of the pixels above, images with their classes and subclasses below."""
+def draw_subclasses(run: Path, images: int, output: Path) -> None:
+    """Pixels of classes and subclasses above, so many images with both below."""
     config, facts = read_run(run)
     folder = run / "stages" / "cluster"
     known = json.loads((folder / "subclasses.json").read_text(encoding="utf-8"))
     pixels = json.loads((folder / "report.json").read_text(encoding="utf-8"))["classes"]
-    colors = np.array(facts.classes.colors, dtype=np.uint8)
-    chosen = list(known["maps"])[:: max(len(known["maps"]) // SUBCLASS_ROWS, 1)][:SUBCLASS_ROWS]
-    figure = plt.figure(figsize=(8.5, 2.6 + 2.15 * len(chosen)), layout="constrained")
-    grid = figure.add_gridspec(1 + len(chosen), 6, height_ratios=[1.2] + [1.0] * len(chosen))
+    figure = plt.figure(figsize=(8.5, 2.6 + 2.15 * images), layout="constrained")
+    grid = figure.add_gridspec(1 + images, 6, height_ratios=[1.2] + [1.0] * images)
     before = {name: sum(each["pixels"]) for name, each in pixels.items()}
     names = sorted(before, key=lambda name: -before[name])
     order = [(name, count) for name in names for count in sorted(pixels[name]["pixels"], reverse=True)]
@@ -190,16 +187,16 @@ def draw_subclasses(run: Path, output: Path) -> None:
     of_subclasses.set_xticks([])
     for axis in (of_classes, of_subclasses):
         axis.set_yscale("log")
-        axis.set_ylim(min(before.values()) / 2, 2 * max(before.values()))
+        axis.set_ylim(min(count for _, count in order) / 2, 2 * max(before.values()))
         axis.tick_params(axis="y", labelsize=7)
-    for row, image in enumerate(chosen, start=1):
-        subclass = np.array(Image.open(folder / known["maps"][image][0]))
-        size = (subclass.shape[1], subclass.shape[0])
-        photo = Image.open(Path(config.data.root or ".") / image).convert("RGB").resize(size)
-        label, shade = _shaded(subclass, known["counts"], colors)
-        for column, (title, shown) in enumerate((("image", photo), ("classes", label), ("subclasses", shade))):
+    labeled = build_data(config.data, seed=config.seed).labeled
+    maps = [files[0] for files in known["maps"].values()]
+    for row, index in enumerate(np.linspace(0, len(maps) - 1, images).round().astype(int), start=1):
+        subclass = np.array(Image.open(folder / maps[index]))
+        shown = (labeled.image(index), *_shaded(subclass, known["counts"], np.array(facts.classes.colors, np.uint8)))
+        for column, (title, one) in enumerate(zip(("image", "classes", "subclasses"), shown, strict=True)):
             axis = figure.add_subplot(grid[row, 2 * column : 2 * column + 2])
-            axis.imshow(shown)
+            axis.imshow(one)
             axis.axis("off")
             if row == 1:
                 axis.set_title(title, fontsize=9)
@@ -228,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["samples", "values", "distribution", "subclasses"])
     parser.add_argument("run", type=Path)
-    parser.add_argument("names", nargs="*", help="values logged by class; or folders of labels")
+    parser.add_argument("names", nargs="*", help="values logged by class; folders of labels; or a number of images")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -237,7 +234,7 @@ def main() -> None:
     elif options.what == "values":
         draw_values(options.run, options.names, options.output)
     elif options.what == "subclasses":
-        draw_subclasses(options.run, options.output)
+        draw_subclasses(options.run, int(*options.names), options.output)
     else:
         draw_distribution(options.run, options.names, options.output)
 

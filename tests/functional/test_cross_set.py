@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from evenseg.functional.cross_set import cross_set_partner, swap
-from evenseg.functional.mixing import box_mask
+from evenseg.functional.boxes import box_to_mask, random_box
+from evenseg.functional.cross_set import Places, cross_set_partner, swap
 
 UNIFORM = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -76,19 +76,20 @@ def test_the_gradient_goes_to_the_pixels_it_came_from():
 def boxes(height=40, width=24):
     partner, _ = pairs()
     g = torch.Generator().manual_seed(3)
-    mask = box_mask(torch.rand(8, 3, generator=g, dtype=torch.float64), height, width)
-    mask[0] = False  # a box of no area
-    mask[1, :, :, :] = True
-    return partner, mask[torch.minimum(partner, torch.arange(8))]
+    corners = random_box(torch.rand(8, 3, generator=g, dtype=torch.float64), height, width)
+    corners[0] = torch.tensor([3, 5, 3, 9])  # a box of no area
+    corners[1] = torch.tensor([0, 0, height, width])
+    corners = corners[torch.minimum(partner, torch.arange(8))]
+    return partner, box_to_mask(corners, height, width), Places(partner.tolist(), corners.tolist(), (height, width))
 
 
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(40, 24), (20, 12), (13, 7)])
 def test_boxes_are_exchanged_as_any_other_mask_is(size, layout, planes):
-    partner, mask = boxes()
+    partner, mask, places = boxes()
     value = torch.randn(8, 5, *size).to(torch.bfloat16).to(memory_format=layout).requires_grad_()
-    mixed = swap(value, partner, mask, planes=planes)
+    mixed = swap(value, partner, mask, places=places, planes=planes)
     at_size = torch.nn.functional.interpolate(mask.float(), size=size, mode="nearest").bool()
     assert torch.equal(mixed, torch.where(at_size, value[partner], value).to(mixed.dtype))
     if planes:
@@ -101,12 +102,3 @@ def test_boxes_are_exchanged_as_any_other_mask_is(size, layout, planes):
     mixed.backward(gradient.to(mixed.dtype))
     assert torch.equal(value.grad, torch.where(at_size, gradient[partner], gradient))
     assert value.grad.is_contiguous(memory_format=layout)
-
-
-def test_two_boxes_are_no_box():
-    partner, mask = boxes()
-    mask[:] = False
-    mask[..., 3:5, 2:9] = True
-    mask[..., 7:9, 2:9] = True
-    value = torch.randn(8, 2, 40, 24)
-    assert torch.equal(swap(value, partner, mask), torch.where(mask, value[partner], value))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from evenseg.functional.cross_set import cross_set_partner, swap
-from evenseg.functional.mixing import box_mask
+from evenseg.functional.boxes import box_to_mask, random_box
+from evenseg.functional.cross_set import Places, cross_set_partner, swap
 from evenseg.functional.random import slot_uniform
 from evenseg.types import NetworkOutput, Step
 
@@ -16,19 +17,20 @@ Pairing = Literal["random", "cross_only", "intra", "none"]
 
 
 class Mixture(NamedTuple):
-    """Which pixels change places: partner (B,) int64, mask (B, 1, H, W) bool; both None: none.
+    """Which pixels change places: partner (B,) int64, mask (B, 1, H, W) bool, the same as ``Places``; all None: none.
 
     Images, maps of any size and network outputs are mixed by a call, and a second call gives them back.
     """
 
     partner: Tensor | None = None
     mask: Tensor | None = None
+    places: Places | None = None
 
     def __call__(self, value: Tensor, *, planes: bool = False) -> Tensor:
         """(B, K, h, w) or (B, h, w), mixed; see ``swap``."""
         if self.partner is None or self.mask is None:
             return value
-        return swap(value, self.partner, self.mask, planes=planes)
+        return swap(value, self.partner, self.mask, places=self.places, planes=planes)
 
     def output(self, output: NetworkOutput) -> NetworkOutput:
         """Logits, heads and coarse logits, mixed; features, which nobody may take for one image's, are left out."""
@@ -70,5 +72,8 @@ class CrossSetMixer(nn.Module):
         partner = cross_set_partner(uniform[:, 0], pairing=self.pairing)
         boxes = uniform[:, 1:].view(groups, 4, 3)  # one per image, of which a pair takes its first's
         boxes = torch.cat([boxes[:, :2].flatten(0, 1), boxes[:, 2:].flatten(0, 1)])
-        mask = box_mask(boxes[torch.minimum(partner, torch.arange(2 * batch))], height, width)
-        return Mixture(*(each.to(labeled.device, non_blocking=True) for each in (partner, mask)))
+        corners = random_box(boxes[torch.minimum(partner, torch.arange(2 * batch))], height, width)
+        places = Places(partner.tolist(), corners.tolist(), (height, width))
+        mask = box_to_mask(corners, height, width)
+        on_device = partial(torch.Tensor.to, device=labeled.device, non_blocking=True)
+        return Mixture(on_device(partner), on_device(mask), places)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from evenseg.planes import copy_rows, layout_of
-
-Box = tuple[slice, slice]  # of rows and columns
-NOTHING: Box = (slice(0), slice(0))
 
 # Partners in a group of two labeled (0, 1) and two unlabeled images (2, 3): its three pairings.
 _INTRA, _ACROSS, _CROSSED = [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]
@@ -38,7 +35,29 @@ def cross_set_partner(uniform: Tensor, *, pairing: str = "random") -> Tensor:
     return torch.cat([partner[:, :2].flatten(), partner[:, 2:].flatten()])
 
 
-def swap(value: Tensor, partner: Tensor, mask: Tensor, *, planes: bool = False) -> Tensor:
+class Places(NamedTuple):
+    """Partners and boxes as numbers, by which a CPU need not look into tensors.
+
+    partner: of each image. corners: y0, x0, y1, x1 of its box, the ends exclusive, at the ``size`` (H, W).
+    """
+
+    partner: list[int]
+    corners: list[list[int]]
+    size: tuple[int, int]
+
+    def boxes(self, size: tuple[int, int]) -> list[tuple[slice, slice]]:
+        """Rows and columns of the boxes at another size: those whose nearest one at (H, W) lies inside."""
+        (height, width), (rows, columns) = self.size, size
+        return [
+            (
+                slice(-(-y0 * rows // height), -(-y1 * rows // height)),
+                slice(-(-x0 * columns // width), -(-x1 * columns // width)),
+            )
+            for y0, x0, y1, x1 in self.corners
+        ]
+
+
+def swap(value: Tensor, partner: Tensor, mask: Tensor, *, places: Places | None = None, planes: bool = False) -> Tensor:
     """Exchanges the masked pixels of partners, and, called again, puts them back, bit for bit.
 
     Every pixel of every image occurs exactly once in the result, so that sums over pixels stay what they are, and
@@ -48,63 +67,51 @@ def swap(value: Tensor, partner: Tensor, mask: Tensor, *, planes: bool = False) 
         value: (B, K, H, W) or (B, H, W), of any type.
         partner: (B,) int64, an involution.
         mask: (B, 1, H', W') bool, the same for both partners; resized to H x W (nearest) where it differs.
+        places: partner and mask once more, where the masks are boxes; on a CPU (B, K, H, W) are then exchanged in half
+            of the time.
         planes: makes the result ``as_planes`` on the way, at no further cost on a CPU.
 
     Source: C3-SemiSeg, Zhou et al., ICCV 2021, Eq. 4, for both images of a pair.
     """
     if mask.shape[-2:] != value.shape[-2:]:
         mask = F.interpolate(mask.float(), size=value.shape[-2:], mode="nearest").bool()
-    swapped: Tensor = _Swap.apply(value, partner, mask if value.dim() == 4 else mask.squeeze(1), planes)
+    if value.dim() == 3 or value.device.type != "cpu":
+        places = None
+    swapped: Tensor = _Swap.apply(value, partner, mask if value.dim() == 4 else mask.squeeze(1), places, planes)
     return swapped
 
 
 class _Swap(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, partner: Tensor, mask: Tensor, planes: bool) -> Tensor:
+    def forward(ctx: Any, value: Tensor, partner: Tensor, mask: Tensor, places: Places | None, planes: bool) -> Tensor:
         ctx.save_for_backward(partner, mask)
-        ctx.boxes = boxes = _boxes(mask) if value.dim() == 4 and value.device.type == "cpu" else None
-        ctx.dtype, ctx.layout = value.dtype, layout_of(value)
+        ctx.places, ctx.dtype, ctx.layout = places, value.dtype, layout_of(value)
         if planes:
-            return _exchange(value, partner, mask, boxes, torch.float32, torch.contiguous_format)
-        return _exchange(value, partner, mask, boxes, ctx.dtype, ctx.layout)
+            return _exchange(value, partner, mask, places, torch.float32, torch.contiguous_format)
+        return _exchange(value, partner, mask, places, ctx.dtype, ctx.layout)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         partner, mask = ctx.saved_tensors
         gradient = gradients[0].to(ctx.dtype)
-        return _exchange(gradient, partner, mask, ctx.boxes, ctx.dtype, ctx.layout), None, None, None
+        return _exchange(gradient, partner, mask, ctx.places, ctx.dtype, ctx.layout), None, None, None, None
 
 
 def _exchange(
     value: Tensor,
     partner: Tensor,
     mask: Tensor,
-    boxes: list[Box] | None,
+    places: Places | None,
     dtype: torch.dtype,
     layout: torch.memory_format,
 ) -> Tensor:
-    """Boxes are copied, on a CPU in half of the time of gathering the partners' images first."""
-    if boxes is None:
+    """Boxes are copied; where there are none, the partners' images are gathered first."""
+    if places is None:
         exchanged = torch.where(mask, value[partner], value)
         return exchanged.to(dtype, memory_format=layout) if value.dim() == 4 else exchanged
     copy = torch.empty(value.shape, dtype=dtype, memory_format=layout)
     copy_rows(copy, value)
-    for image, other, (rows, columns) in zip(copy, partner.tolist(), boxes, strict=True):
+    boxes = places.boxes((value.shape[2], value.shape[3]))
+    for image, other, (rows, columns) in zip(copy, places.partner, boxes, strict=True):
         copy_rows(image[:, rows, columns], value[other, :, rows, columns])
     return copy
-
-
-def _boxes(mask: Tensor) -> list[Box] | None:
-    """Rows and columns of the masked pixels of each image, (B, 1, H, W); None if those of one are not a box."""
-    found = []
-    for one in mask.squeeze(1):
-        rows, columns = (one.any(dim=dim).nonzero() for dim in (1, 0))
-        box = (
-            (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-            if len(rows)
-            else NOTHING
-        )
-        if not one[box].all() or len(rows) * len(columns) != one[box].numel():
-            return None
-        found.append(box)
-    return found
