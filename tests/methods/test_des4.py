@@ -358,7 +358,7 @@ def test_starts_from_networks_with_and_without_prototypes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dimension": 2}, "dimensions"),
+        ({"dimension": 2}, "dimension: a simplex of 3 prototypes"),
         ({"decouple": False, "teacher_unlabeled": True}, "decouple"),
         ({"eval_decoder_ema": True, "teacher_buffers": "own"}, "eval_decoder_ema"),
         ({"reduction": "class_mean", "supervised_loss": "ohem"}, "class_mean"),

@@ -162,6 +162,12 @@ class DES4(Method):
         ramp_steps: Count = 0,
         data: DataFacts,
     ) -> None:
+        simplex = proto_start in ("simplex", "warmup_mean")
+        if simplex and dimension < network.num_classes:
+            raise ValueError(
+                f"dimension: a simplex of {network.num_classes} prototypes needs at least as many, not {dimension}; "
+                "raise it, or set proto_start to random"
+            )
         if reduction == "class_mean" and supervised_loss is not None and type(supervised_loss) is not CrossEntropy:
             raise ValueError("reduction: class_mean is one of the cross-entropy; leave supervised_loss out")
         if not decouple and (teacher_unlabeled or eval_decoder_ema):
@@ -173,7 +179,7 @@ class DES4(Method):
         )
         with side_branch("prototypes"):  # the rest of the network starts as under any other method
             head = network.use_prototypes(options, data.class_frequency)
-            head.bank.begin("simplex" if proto_start in ("simplex", "warmup_mean") else "random")
+            head.bank.begin("simplex" if simplex else "random")
         super().__init__(
             network,
             supervised_loss=supervised_loss,
