@@ -16,6 +16,7 @@ from evenseg.networks.branch import Branch, Share, Shared, own_stages
 from evenseg.networks.build import build_parts, resolve_architecture, resolve_encoder, unfit
 from evenseg.networks.heads import FCNHead
 from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm
+from evenseg.networks.outline import encoder_layers
 from evenseg.types import NetworkOutput
 
 Source = Literal["decoder", "high", "low"]
@@ -40,6 +41,8 @@ class SegmentationNetwork(nn.Module):
         norm: "batch"; "frozen": batch norm that uses its statistics and never changes them, scale and shift
             are trained; "group": group norm in its place, for small batches.
         aspp_branches: of deeplabv2, the first so many of its four rates. No effect on the others.
+        frozen_encoder: the encoder is never trained: no gradient, norm layers that use their statistics and never
+            change them.
 
     Raises:
         InputError: a name, combination or weights file that does not work.
@@ -59,6 +62,7 @@ class SegmentationNetwork(nn.Module):
         auxiliary: bool = False,
         norm: Literal["batch", "frozen", "group"] = "batch",
         aspp_branches: int = 4,
+        frozen_encoder: bool = False,
     ) -> None:
         super().__init__()
         self.architecture = resolve_architecture(architecture)
@@ -67,6 +71,7 @@ class SegmentationNetwork(nn.Module):
         self.output_stride = output_stride
         self.norm = norm
         self.aspp_branches = aspp_branches
+        self.frozen_encoder = frozen_encoder
         hub_tag = None if weights is None or weight_files.is_path(weights) else weights
         parts = build_parts(
             self.architecture,
@@ -76,7 +81,7 @@ class SegmentationNetwork(nn.Module):
             hub_tag=hub_tag,
             aspp_branches=aspp_branches,
         )
-        self.encoder = parts.encoder
+        self.encoder = parts.encoder.requires_grad_(not frozen_encoder)
         self.decoder = parts.decoder
         self.segmentation_head = parts.segmentation_head
         self.multiple = parts.multiple
@@ -219,10 +224,21 @@ class SegmentationNetwork(nn.Module):
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Trainable parameters of the encoder, and of the stages of it that branches have for themselves."""
-        own = [
-            p for branch in self.branches.values() if isinstance(branch, Branch) for p in branch.encoder.parameters()
-        ]
-        return [p for p in [*self.encoder.parameters(), *own] if p.requires_grad]
+        return [p for encoder in self._encoders() for p in encoder.parameters() if p.requires_grad]
+
+    def encoder_depths(self) -> dict[nn.Parameter, int]:
+        """How many layers below the decoder each of ``encoder_parameters`` lies, from 1, by timm's grouping.
+
+        Stages that a branch has for itself count as the encoder's last layer.
+
+        Raises:
+            InputError: an encoder whose layers timm does not group.
+        """
+        trained = {name: p for name, p in self.encoder.named_parameters() if p.requires_grad}
+        layers = encoder_layers(trained, self.encoder_name)
+        top = max(layers.values(), default=0) + 1
+        depths = dict.fromkeys(self.encoder_parameters(), 1)
+        return depths | {parameter: top - layers[name] for name, parameter in trained.items()}
 
     def head_parameters(self) -> list[nn.Parameter]:
         """All other trainable parameters: decoder and heads."""
@@ -232,11 +248,18 @@ class SegmentationNetwork(nn.Module):
         ]
 
     def train(self, mode: bool = True) -> SegmentationNetwork:
-        """As usual, but frozen batch norm stays in eval mode."""
+        """As usual, but frozen batch norm and a frozen encoder stay in eval mode."""
         super().train(mode)
         if self.norm == "frozen":
             freeze_batch_norm(self)
+        if self.frozen_encoder:
+            for encoder in self._encoders():
+                encoder.eval()
         return self
+
+    def _encoders(self) -> list[nn.Module]:
+        """The encoder, and the stages of it that branches have for themselves."""
+        return [self.encoder, *(each.encoder for each in self.branches.values() if isinstance(each, Branch))]
 
     def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Encoder maps, decoder output and logits at whatever size the decoder has."""
@@ -251,9 +274,10 @@ class SegmentationNetwork(nn.Module):
         Parameters the logits do not depend on (the final norm of a transformer, stages a decoder leaves out)
         are frozen: optimisers would decay them, and DDP wait for their gradient.
         """
-        self.eval()
+        super().train(False)
         self.smallest = self._smallest_side()
-        side = 2 * self.smallest  # so that a map of one pixel is a pooled one
+        # so large that a map of one pixel is a pooled one, also at stride 32 of a transformer's patches
+        side = self.multiple * -(-2 * max(self.smallest, 32) // self.multiple)
         hooks = [
             module.register_forward_pre_hook(partial(self._note_pooled, name))
             for name, module in self.named_modules()

@@ -21,6 +21,7 @@ def twin(network: SegmentationNetwork) -> SegmentationNetwork:
         auxiliary=network.auxiliary_head is not None,
         norm=network.norm,
         aspp_branches=network.aspp_branches,
+        frozen_encoder=network.frozen_encoder,
     )
     if network.pretrained:
         other.encoder = copy.deepcopy(network.encoder)
