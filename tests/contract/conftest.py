@@ -59,6 +59,14 @@ VARIANTS: dict[str, dict] = {
         "ema_decay": 0.9,
         "components": [{"name": "threshold", "threshold": 0.2}],
     },
+    "unimatch_v2 with components": {
+        "name": "unimatch_v2",
+        "threshold": 0.2,
+        "dropout": "independent",
+        "mixer": "classmix",
+        "ramp_steps": 5,
+        "components": ["dynamic_reweighting", "equalization_sampling"],
+    },
     # maps of 2x2 cells have few anchors; a weight of 50 would magnify rounding
     "c3": {"name": "c3", **C3},
     "c3 official": {"name": "c3", "preset": "official", **C3, "gather_contrast": True},

@@ -107,8 +107,14 @@ class SegmentationNetwork(nn.Module):
             self.weights_report = weight_files.load(self, weights)
         self.train()
 
-    def forward(self, image: Tensor, *, extras: bool = True) -> NetworkOutput:
-        """Images (B, 3, H, W), float in [0, 1], of any size. extras: False leaves out heads and branches.
+    def forward(self, image: Tensor, *, extras: bool = True, channel_factor: Tensor | None = None) -> NetworkOutput:
+        """Logits of images, and what else the network has.
+
+        Args:
+            image: (B, 3, H, W), float in [0, 1], of any size.
+            extras: False leaves out heads and branches.
+            channel_factor: (B, D) factors of the channels of the encoder's maps from stride 4 on (of a plain
+                transformer: all), of which each takes as many as it has, the first; D is ``max(map_channels)``.
 
         Returns:
             logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
@@ -126,7 +132,7 @@ class SegmentationNetwork(nn.Module):
             # none; reflection did as well, but cannot be wider than the image.
             image = F.pad(image, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         normalised = torch.addcmul(self.shift, image, self.scale)
-        maps, decoded, logits = self._run(normalised)
+        maps, decoded, logits = self._run(normalised, channel_factor)
 
         def resize(prediction: Tensor) -> Tensor:
             if prediction.shape[-2:] != padded:
@@ -261,11 +267,14 @@ class SegmentationNetwork(nn.Module):
         """The encoder, and the stages of it that branches have for themselves."""
         return [self.encoder, *(each.encoder for each in self.branches.values() if isinstance(each, Branch))]
 
-    def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    def _run(self, normalised: Tensor, channel_factor: Tensor | None = None) -> tuple[list[Tensor], Tensor, Tensor]:
         """Encoder maps, decoder output and logits at whatever size the decoder has."""
         encoded = self.encoder(normalised)
-        decoded = self.decoder(encoded)
         maps = encoded[0] if isinstance(encoded, tuple) else encoded  # a transformer's come with its tokens
+        if channel_factor is not None:
+            maps = [*maps[: self._low], *(_scaled(each, channel_factor) for each in maps[self._low :])]
+            encoded = (maps, *encoded[1:]) if isinstance(encoded, tuple) else maps
+        decoded = self.decoder(encoded)
         return maps, decoded, self.segmentation_head(decoded)
 
     def _probe(self) -> dict[str, int]:
@@ -293,6 +302,7 @@ class SegmentationNetwork(nn.Module):
             if gradient is None:
                 parameter.requires_grad_(False)
         self._low = next(i for i, m in enumerate(maps) if m.shape[1] and m.shape[-1] * 4 <= side)
+        self.map_channels = [each.shape[1] for each in maps[self._low :]]
         source = {"low": maps[self._low], "middle": maps[-2], "high": maps[-1], "decoder": decoded}
         return {name: feature.shape[1] for name, feature in source.items()}
 
@@ -311,3 +321,8 @@ class SegmentationNetwork(nn.Module):
     def _note_pooled(self, name: str, module: nn.Module, inputs: tuple[Tensor]) -> None:
         if inputs[0].shape[-2:].numel() == 1:
             self._pooled.append(name)
+
+
+def _scaled(feature: Tensor, channel_factor: Tensor) -> Tensor:
+    """(B, D', h, w) with each channel multiplied by its factor of (B, D)."""
+    return feature * channel_factor[:, : feature.shape[1], None, None].to(feature.dtype)

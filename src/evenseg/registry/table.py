@@ -19,6 +19,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "mean_teacher": "evenseg.methods.mean_teacher:MeanTeacher",
         "cutmix_seg": "evenseg.methods.cutmix_seg:CutMixSeg",
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
+        "unimatch_v2": "evenseg.methods.unimatch_v2:UniMatchV2",
         "ael": "evenseg.methods.ael:AEL",
         "c3": "evenseg.methods.c3:C3SemiSeg",
         "usrn_joint": "evenseg.methods.usrn:USRN",
