@@ -110,8 +110,8 @@ class UniMatchV2(Method):
         mixed = self.select(mixed, strong, step)
         with eval_mode(self.components):  # they have their statistics from the first view
             second_mixed = self.select(second_mixed, second, other)
-        of_first = self._loss(strong.logits, mixed, label)
-        of_second = self._loss(second.logits, second_mixed, second_label)
+        of_first = self._loss(self.adjusted(strong.logits, step), mixed, label)
+        of_second = self._loss(self.adjusted(second.logits, other), second_mixed, second_label)
         unsupervised = (of_first + of_second) / 2
         losses["unsupervised"] = 0.5 * self.ramp(step) * self.unsupervised_weight * unsupervised
         log = {"confidence": mixed.confidence.mean(), "selected_pixels": (mixed.weight > 0).float().mean()}

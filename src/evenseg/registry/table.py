@@ -39,6 +39,10 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "adaptive_copy_paste": "evenseg.components.copy_paste:AdaptiveCopyPaste",
         "dynamic_region": "evenseg.components.dynamic_region:DynamicRegion",
         "pixel_contrast": "evenseg.components.pixel_contrast:PixelContrast",
+        "adaptive_threshold": "evenseg.components.adaptive_threshold:AdaptiveThreshold",
+        "distribution_alignment": "evenseg.components.distribution_alignment:DistributionAlignment",
+        "logit_adjustment": "evenseg.components.logit_adjustment:LogitAdjustment",
+        "blv_noise": "evenseg.components.logit_noise:LogitNoise",
         "subclass_branch": "evenseg.components.subclass_branch:SubclassBranch",
     },
     "mixer": {
