@@ -49,7 +49,7 @@ def shift_prob(prob: Tensor, bias: Tensor) -> Tensor:
     factor = (bias - bias.max()).exp().float()  # 1 at the most
     shifted = prob * factor[:, None, None]
     before, after = prob.sum(dim=1, keepdim=True), shifted.sum(dim=1, keepdim=True)
-    return shifted * (before / after.clamp(min=torch.finfo(torch.float32).tiny))
+    return shifted.mul_(before / after.clamp(min=torch.finfo(torch.float32).tiny))
 
 
 def rarity(share: Tensor) -> Tensor:
@@ -76,5 +76,5 @@ def vary_logits(logits: Tensor, uniform: Tensor, scale: Tensor, *, sigma: float 
     Source: BLV (see ``rarity``), Section 3.2 and its code.
     """
     # |N(0, 1)| is the square root of 2 times the inverse error function of a uniform number
-    noise = (sigma * math.sqrt(2) * torch.erfinv(uniform.float())).clamp(max=1)
-    return as_planes(logits) + noise * scale.detach()[:, None, None]
+    noise = torch.erfinv(uniform.float()).mul_(sigma * math.sqrt(2)).clamp_(max=1).mul_(scale.detach()[:, None, None])
+    return as_planes(logits) + noise
