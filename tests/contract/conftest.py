@@ -60,6 +60,25 @@ VARIANTS: dict[str, dict] = {
         "ema_decay": 0.9,
         "components": [{"name": "threshold", "threshold": 0.2}],
     },
+    "unimatch_v2 with components": {
+        "name": "unimatch_v2",
+        "threshold": 0.2,
+        "dropout": "independent",
+        "mixer": "classmix",
+        "ramp_steps": 5,
+        "components": ["dynamic_reweighting", "equalization_sampling"],
+    },
+    "fixmatch with plug-ins": {
+        "name": "fixmatch",
+        "threshold": 0.0,
+        "components": [
+            {"name": "distribution_alignment", "wanted": "predictions", "power": 0.5},
+            {"name": "adaptive_threshold", "initial": 0.2, "per_class": True},
+            {"name": "logit_adjustment", "pseudo_labels": True, "losses": "labeled", "share": "predicted", "tau": 0.5},
+            {"name": "blv_noise", "unlabeled": "labeled"},
+        ],
+    },
+    "cps with noise": {"name": "cps", "components": [{"name": "blv_noise", "sigma": 0.5}, "logit_adjustment"]},
     # maps of 2x2 cells have few anchors; a weight of 50 would magnify rounding
     "c3": {"name": "c3", **C3},
     "c3 official": {"name": "c3", "preset": "official", **C3, "gather_contrast": True},

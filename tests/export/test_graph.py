@@ -79,6 +79,7 @@ def test_a_transformer(tmp_path: Path) -> None:
         ("fpn", "resnet18"),
         ("segformer", "mit_b0"),
         ("dpt", "tu-vit_tiny_patch16_224"),
+        ("segformer", "tu-test_vit"),
     ],
 )
 def test_architectures(architecture: str, encoder: str, format: Format, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a component and a mixer are, and how a list of components is folded.
 
-In a step the verbs come in this order: ``prepare``, ``refine``, ``select``, ``losses``, ``update``, ``step_end``.
+In a step the verbs come in this order: ``prepare``, ``refine``, ``select``, ``losses``, ``update``, ``step_end``;
+``adjust`` wherever the method computes a loss.
 ``update``, ``figures`` and ``step_end`` are also called on components inside of others (a bank, say), once each.
 """
 
@@ -12,6 +13,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from evenseg.types import Batch, NetworkOutput, PasteSpec, PseudoTarget, Step, StepViews
+
+# verbs that mean something without pseudo-labels
+_OTHER = ("prepare", "adjust", "losses", "update")
 
 
 class Component(nn.Module):
@@ -28,7 +32,7 @@ class Component(nn.Module):
         if "needs_pseudo_labels" in cls.__dict__:
             return
         changes = any(getattr(cls, verb) is not getattr(Component, verb) for verb in ("refine", "select"))
-        other = any(getattr(cls, verb) is not getattr(Component, verb) for verb in ("prepare", "losses", "update"))
+        other = any(getattr(cls, verb) is not getattr(Component, verb) for verb in _OTHER)
         cls.needs_pseudo_labels = changes and not other
 
     def attach(self, network: nn.Module) -> None:
@@ -45,6 +49,13 @@ class Component(nn.Module):
     def select(self, target: PseudoTarget, student: NetworkOutput, step: Step) -> PseudoTarget:
         """Multiply ``target.weight`` knowing what the student says of the same (mixed) images; without gradient."""
         return target
+
+    def adjust(self, logits: Tensor, step: Step, *, labeled: bool) -> Tensor:
+        """The student's logits (B, C, H, W) as a cross-entropy on labeled or unlabeled images is to see them.
+
+        With gradient. What does the same to all classes of a pixel changes nothing.
+        """
+        return logits
 
     def losses(self, views: StepViews, step: Step) -> dict[str, Tensor]:
         """Further weighted loss terms, scalars by name."""
@@ -112,6 +123,13 @@ def select(components: Iterable[Component], target: PseudoTarget, student: Netwo
     for component in components:
         target = component.select(target, student, step)
     return target
+
+
+def adjust(components: Iterable[Component], logits: Tensor, step: Step, *, labeled: bool) -> Tensor:
+    """The student's logits as the losses see them; themselves where no component adjusts any."""
+    for component in components:
+        logits = component.adjust(logits, step, labeled=labeled)
+    return logits
 
 
 def extra_losses(components: Iterable[Component], views: StepViews, step: Step) -> dict[str, Tensor]:

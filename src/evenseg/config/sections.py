@@ -21,6 +21,7 @@ class NetworkConfig(Section):
     aspp_branches: Annotated[int, Field(ge=1, le=4)] = 4  # deeplabv2: how many of the rates 6, 12, 18, 24
     norm: Literal["batch", "frozen", "group"] = "batch"
     strong_statistics: Literal["shared", "separate"] = "shared"  # whether strong views count in running statistics
+    frozen_encoder: bool = False  # never trained, its norm statistics kept
 
 
 class OptimConfig(Section):
@@ -29,6 +30,8 @@ class OptimConfig(Section):
     name: Literal["sgd", "adamw", "adam"] = "sgd"
     lr: Positive = 0.01
     head_lr: Positive = 1.0  # factor on `lr` for everything but the encoder
+    # factor on the rate for every layer of the encoder further from the decoder; 1: one rate for all
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 1e-4
     schedule: Literal["poly", "cosine", "constant"] = "poly"

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from evenseg.errors import InputError
 from evenseg.networks.base import SegmentationNetwork
+from evenseg.networks.outline import is_plain_transformer
 
 
 class BytesToLogits(nn.Module):
@@ -39,8 +40,12 @@ class BytesToLogits(nn.Module):
 
 
 def smallest_side(network: SegmentationNetwork) -> int:
-    """Of the images that the graph takes: so large that no map of the encoder is a single pixel."""
-    return max(network.smallest, network.multiple + 1)
+    """Of the images that the graph takes: so large that no map is a single pixel.
+
+    Decoders on a plain transformer halve its map once more.
+    """
+    halved = 2 if is_plain_transformer(network.encoder_name) else 1
+    return max(network.smallest, halved * network.multiple + 1)
 
 
 def trace(network: SegmentationNetwork) -> ExportedProgram:

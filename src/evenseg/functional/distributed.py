@@ -69,3 +69,14 @@ def concatenate_over_ranks(value: Tensor) -> Tensor:
     gathered = [torch.empty_like(own) for _ in range(world_size())]
     dist.all_gather(gathered, own)
     return torch.cat(gathered)
+
+
+def max_over_ranks(value: Tensor) -> Tensor:
+    """Largest ``value`` (any shape, no gradient) of all ranks, entry by entry; ``value`` itself on one rank."""
+    if world_size() == 1:
+        return value
+    largest = value.detach().clone()
+    if not largest.is_cuda and dist.get_backend() == "nccl":
+        largest = largest.cuda()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest.to(value.device)

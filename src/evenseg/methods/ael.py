@@ -214,7 +214,7 @@ class AEL(Method):
             mixed = self.weigh(mixed, confidence)
         strong = self.student(image, strong=True)
         mixed = self.select(mixed, strong, step)  # Eq. 10
-        unsupervised = self._equalized(strong, mixed, label)
+        unsupervised = self._equalized(self.adjusted(strong.logits, step), mixed, label)
         if self.labeled_consistency:
             unsupervised = unsupervised + self._on_labeled(batch.labeled, labeled, step)
         losses["unsupervised"] = self.ramp(step) * self.unsupervised_weight * unsupervised
@@ -222,11 +222,11 @@ class AEL(Method):
         views = StepViews(batch.labeled.label, labeled, weak, target, strong, mixed, image)
         return self.finish(losses, log, views, step)
 
-    def _equalized(self, student: NetworkOutput, target: PseudoTarget, label: Tensor) -> Tensor:
+    def _equalized(self, logits: Tensor, target: PseudoTarget, label: Tensor) -> Tensor:
         """Cross-entropy against the pseudo-labels, by weight (Eq. 12)."""
         ignore = ignore_label(target.prob.shape[1])
         return weighted_cross_entropy(
-            student.logits, target.only_valid(label), target.weight, ignore_index=ignore, normalize=self.normalize
+            logits, target.only_valid(label), target.weight, ignore_index=ignore, normalize=self.normalize
         )
 
     def _on_labeled(self, batch: LabeledBatch, labeled: NetworkOutput, step: Step) -> Tensor:
@@ -235,4 +235,5 @@ class AEL(Method):
         output = self.teacher(batch.image)
         everywhere = torch.ones_like(batch.label, dtype=torch.bool)
         target = self.weigh(self.refine(PseudoTarget.from_logits(output.logits, everywhere), output, step))
-        return self._equalized(labeled, self.select(target, labeled, step), target.label)
+        selected = self.select(target, labeled, step)
+        return self._equalized(self.adjusted(labeled.logits, step), selected, target.label)

@@ -89,6 +89,7 @@ class Method(nn.Module):
         self.teacher: EMATeacher | None = None
         self._truth: Tensor | None = None  # of the unlabeled images of the current step, if it is examined
         self._log_prob: Tensor | None = None  # of the labels of the current step, if its loss has found it out
+        self._step: Step | None = None  # the current one
         self._labeled_maps: dict[str, Tensor] = {}  # of the current step, as the components leave them
         for component in components:
             component.attach(network)
@@ -100,9 +101,9 @@ class Method(nn.Module):
             self._truth = batch.unlabeled.maps.get("truth")
         with torch.no_grad():
             batch = fold.prepare(self._components(), batch, step)
-        self._labeled_maps = batch.labeled.maps
+        self._labeled_maps, self._step = batch.labeled.maps, step
         output = self.training_step(batch, step)
-        self._truth, self._log_prob, self._labeled_maps = None, None, {}
+        self._truth, self._log_prob, self._labeled_maps, self._step = None, None, {}, None
         if batch.pseudo_labeled is None:
             return output
         return output._replace(losses={**output.losses, "pseudo_labeled": self._pseudo_labeled(batch.pseudo_labeled)})
@@ -229,20 +230,25 @@ class Method(nn.Module):
         with torch.no_grad():
             return fold.select(self._components(), target, student, step)
 
+    def adjusted(self, logits: Tensor, step: Step, *, labeled: bool = False) -> Tensor:
+        """The student's logits as a cross-entropy on unlabeled, or labeled, images is to see them."""
+        return fold.adjust(self._components(), logits, step, labeled=labeled)
+
     def supervised(self, batch: Batch) -> tuple[NetworkOutput, dict[str, Tensor]]:
         """The student on the labeled images, and its losses."""
         labeled: NetworkOutput = self.student(batch.labeled.image)
         return labeled, self.supervised_losses(labeled, batch.labeled.label)
 
     def supervised_losses(self, labeled: NetworkOutput, label: Tensor) -> dict[str, Tensor]:
-        """The supervised loss of an output, and 0.4 of its auxiliary head's."""
+        """The supervised loss of an output, as components adjust it, and 0.4 of its auxiliary head's."""
+        logits = labeled.logits if self._step is None else self.adjusted(labeled.logits, self._step, labeled=True)
         if isinstance(self.supervised_loss, PixelLoss):
-            ignore = ignore_label(labeled.logits.shape[1])
-            pixel = pixel_cross_entropy(labeled.logits, label, ignore_index=ignore)
-            self._log_prob = -pixel.detach()
+            ignore = ignore_label(logits.shape[1])
+            pixel = pixel_cross_entropy(logits, label, ignore_index=ignore)
+            self._log_prob = -pixel.detach() if logits is labeled.logits else None
             losses = {"supervised": self.supervised_loss.reduce(pixel, label, ignore)}
         else:
-            losses = {"supervised": self.supervised_loss(labeled.logits, label)}
+            losses = {"supervised": self.supervised_loss(logits, label)}
         if "auxiliary" in labeled.heads:
             losses["auxiliary"] = 0.4 * self.supervised_loss(labeled.heads["auxiliary"], label)
         return losses

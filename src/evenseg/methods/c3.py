@@ -183,7 +183,10 @@ class C3SemiSeg(Method):
         target = self.select(target, strong, step)
         losses = self.supervised_losses(labeled, batch.labeled.label)  # Eq. 1
         consistency = soft_cross_entropy(
-            strong.logits, target.prob, target.weight, normalize="image" if self.per_image else "batch"
+            self.adjusted(strong.logits, step),
+            target.prob,
+            target.weight,
+            normalize="image" if self.per_image else "batch",
         )  # Eq. 2
         if self.class_reduction == "mean":
             consistency = consistency / target.prob.shape[1]

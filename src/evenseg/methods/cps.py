@@ -184,10 +184,11 @@ class CPS(Method):
         assert views.strong is not None
         assert views.mixed is not None
         confidence, label = views.mixed.hard()
-        logits, labels, weights = [views.strong.logits], [views.mixed.only_valid(label)], [views.mixed.weight]
+        logits = [self.adjusted(views.strong.logits, step)]
+        labels, weights = [views.mixed.only_valid(label)], [views.mixed.weight]
         if self.labeled_consistency:
             target = self._on_labeled(views.labeled, other, batch, step)
-            logits.append(views.labeled.logits)
+            logits.append(self.adjusted(views.labeled.logits, _on_labeled_slots(step)))
             labels.append(target.label)
             weights.append(target.weight)
         ignore = ignore_label(views.mixed.prob.shape[1])
@@ -198,7 +199,7 @@ class CPS(Method):
 
     def _on_labeled(self, own: NetworkOutput, other: NetworkOutput, batch: LabeledBatch, step: Step) -> PseudoTarget:
         """The other network's opinion of the labeled images, of all pixels; components keep their statistics."""
-        step = step._replace(unlabeled_slot=LABELED + step.labeled_slot)
+        step = _on_labeled_slots(step)
         other = other.detach()
         everywhere = torch.ones_like(batch.label, dtype=torch.bool)
         with eval_mode(self.components):
@@ -209,6 +210,11 @@ class CPS(Method):
         """Both networks learn from images that were labeled before."""
         second = self.pseudo_labeled_loss(self.second(batch.image), batch.label, self.supervised_loss)
         return super()._pseudo_labeled(batch) + second
+
+
+def _on_labeled_slots(step: Step) -> Step:
+    """The step for what is drawn for labeled images as if they were unlabeled."""
+    return step._replace(unlabeled_slot=LABELED + step.labeled_slot)
 
 
 def _of_second(losses: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

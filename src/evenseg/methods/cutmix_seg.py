@@ -140,7 +140,11 @@ class CutMixSeg(Method):
         else:
             ignore = ignore_label(mixed.prob.shape[1])
             unsupervised = weighted_cross_entropy(
-                strong.logits, mixed.only_valid(label), mixed.weight, ignore_index=ignore, normalize="valid"
+                self.adjusted(strong.logits, step),
+                mixed.only_valid(label),
+                mixed.weight,
+                ignore_index=ignore,
+                normalize="valid",
             )
         losses["unsupervised"] = self.ramp(step) * self.unsupervised_weight * unsupervised
         log = {"confidence": confidence.mean(), "weight": mixed.weight.mean()}

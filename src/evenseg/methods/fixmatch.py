@@ -128,7 +128,11 @@ class FixMatch(Method):
         mixed = self.select(mixed, strong, step)
         ignore = ignore_label(mixed.prob.shape[1])
         unsupervised = weighted_cross_entropy(
-            strong.logits, mixed.only_valid(label), mixed.weight, ignore_index=ignore, normalize="valid"
+            self.adjusted(strong.logits, step),
+            mixed.only_valid(label),
+            mixed.weight,
+            ignore_index=ignore,
+            normalize="valid",
         )
         losses["unsupervised"] = 0.5 * self.ramp(step) * self.unsupervised_weight * unsupervised
         log = {"confidence": confidence.mean(), "selected_pixels": (mixed.weight > 0).float().mean()}

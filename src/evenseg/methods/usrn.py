@@ -166,7 +166,7 @@ class USRN(Method):
         taught = self.select(self.weigh(target, confidence), strong, step)
         ignore = ignore_label(target.prob.shape[1])
         unsupervised = weighted_cross_entropy(
-            strong.logits,
+            self.adjusted(strong.logits, step),
             taught.only_valid(label),
             taught.weight,
             ignore_index=ignore,

@@ -16,6 +16,7 @@ from evenseg.networks.branch import Branch, Share, Shared, own_stages
 from evenseg.networks.build import Parts, build_parts, resolve_architecture, resolve_encoder, unfit
 from evenseg.networks.heads import FCNHead
 from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm, unnoted_statistics
+from evenseg.networks.outline import encoder_layers
 from evenseg.networks.prototypes import PrototypeHead, PrototypeOptions, mlp_projection
 from evenseg.types import NetworkOutput
 
@@ -44,6 +45,8 @@ class SegmentationNetwork(nn.Module):
         strong_statistics: running statistics of batch norm come from all passes (``shared``), or not from those of
             strong views (``separate``), which differ from what is predicted later. Idea: Yuan et al., "A Simple
             Baseline for Semi-supervised Semantic Segmentation with Strong Data Augmentation" (DBSN), ICCV 2021.
+        frozen_encoder: the encoder is never trained: no gradient, norm layers that use their statistics and never
+            change them.
 
     Raises:
         InputError: a name, combination or weights file that does not work.
@@ -64,6 +67,7 @@ class SegmentationNetwork(nn.Module):
         norm: Literal["batch", "frozen", "group"] = "batch",
         aspp_branches: int = 4,
         strong_statistics: Literal["shared", "separate"] = "shared",
+        frozen_encoder: bool = False,
     ) -> None:
         super().__init__()
         self.architecture = resolve_architecture(architecture)
@@ -73,6 +77,7 @@ class SegmentationNetwork(nn.Module):
         self.norm = norm
         self.aspp_branches = aspp_branches
         self.strong_statistics = strong_statistics
+        self.frozen_encoder = frozen_encoder
         hub_tag = None if weights is None or weight_files.is_path(weights) else weights
         parts = build_parts(
             self.architecture,
@@ -82,7 +87,7 @@ class SegmentationNetwork(nn.Module):
             hub_tag=hub_tag,
             aspp_branches=aspp_branches,
         )
-        self.encoder = parts.encoder
+        self.encoder = parts.encoder.requires_grad_(not frozen_encoder)
         self.decoder = parts.decoder
         self.segmentation_head: nn.Module = parts.segmentation_head
         self.multiple = parts.multiple
@@ -108,13 +113,22 @@ class SegmentationNetwork(nn.Module):
             self.weights_report = weight_files.load(self, weights)
         self.train()
 
-    def forward(self, image: Tensor, *, extras: bool = True, strong: bool = False) -> NetworkOutput:
-        """Images (B, 3, H, W), float in [0, 1], of any size.
+    def forward(
+        self,
+        image: Tensor,
+        *,
+        extras: bool = True,
+        strong: bool = False,
+        channel_factor: Tensor | None = None,
+    ) -> NetworkOutput:
+        """Logits of images, and what else the network has.
 
         Args:
-            image: these.
+            image: (B, 3, H, W), float in [0, 1], of any size.
             extras: False leaves out heads and branches.
             strong: they are strong views or mixtures, see ``strong_statistics``.
+            channel_factor: (B, D) factors of the channels of the encoder's maps from stride 4 on (of a plain
+                transformer: all), of which each takes as many as it has, the first; D is ``max(map_channels)``.
 
         Returns:
             logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
@@ -126,7 +140,7 @@ class SegmentationNetwork(nn.Module):
         """
         if strong and self.strong_statistics == "separate":
             with unnoted_statistics(self):
-                return self.forward(image, extras=extras)
+                return self.forward(image, extras=extras, channel_factor=channel_factor)
         height, width = image.shape[-2:]
         if self.training:
             self.check_batch(image.shape[0])
@@ -136,7 +150,7 @@ class SegmentationNetwork(nn.Module):
             # none; reflection did as well, but cannot be wider than the image.
             image = F.pad(image, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         normalised = torch.addcmul(self.shift, image, self.scale)
-        maps, decoded, embedding, logits = self._run(normalised)
+        maps, decoded, embedding, logits = self._run(normalised, channel_factor)
 
         def resize(prediction: Tensor) -> Tensor:
             if prediction.shape[-2:] != padded:
@@ -249,10 +263,21 @@ class SegmentationNetwork(nn.Module):
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Trainable parameters of the encoder, and of the stages of it that branches have for themselves."""
-        own = [
-            p for branch in self.branches.values() if isinstance(branch, Branch) for p in branch.encoder.parameters()
-        ]
-        return [p for p in [*self.encoder.parameters(), *own] if p.requires_grad]
+        return [p for encoder in self._encoders() for p in encoder.parameters() if p.requires_grad]
+
+    def encoder_depths(self) -> dict[nn.Parameter, int]:
+        """How many layers below the decoder each of ``encoder_parameters`` lies, from 1, by timm's grouping.
+
+        Stages that a branch has for itself count as the encoder's last layer.
+
+        Raises:
+            InputError: an encoder whose layers timm does not group.
+        """
+        trained = {name: p for name, p in self.encoder.named_parameters() if p.requires_grad}
+        layers = encoder_layers(trained, self.encoder_name)
+        top = max(layers.values(), default=0) + 1
+        depths = dict.fromkeys(self.encoder_parameters(), 1)
+        return depths | {parameter: top - layers[name] for name, parameter in trained.items()}
 
     def head_parameters(self) -> list[nn.Parameter]:
         """All other trainable parameters: decoder and heads."""
@@ -262,10 +287,13 @@ class SegmentationNetwork(nn.Module):
         ]
 
     def train(self, mode: bool = True) -> SegmentationNetwork:
-        """As usual, but frozen batch norm stays in eval mode."""
+        """As usual, but frozen batch norm and a frozen encoder stay in eval mode."""
         super().train(mode)
         if self.norm == "frozen":
             freeze_batch_norm(self)
+        if self.frozen_encoder:
+            for encoder in self._encoders():
+                encoder.eval()
         return self
 
     def _build(self, num_classes: int) -> Parts:
@@ -279,11 +307,20 @@ class SegmentationNetwork(nn.Module):
             aspp_branches=self.aspp_branches,
         )
 
-    def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor | None, Tensor]:
+    def _encoders(self) -> list[nn.Module]:
+        """The encoder, and the stages of it that branches have for themselves."""
+        return [self.encoder, *(each.encoder for each in self.branches.values() if isinstance(each, Branch))]
+
+    def _run(
+        self, normalised: Tensor, channel_factor: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor, Tensor | None, Tensor]:
         """Encoder maps, decoder output, embedding if there is one, and logits at whatever size the decoder has."""
         encoded = self.encoder(normalised)
-        decoded = self.decoder(encoded)
         maps = encoded[0] if isinstance(encoded, tuple) else encoded  # a transformer's come with its tokens
+        if channel_factor is not None:
+            maps = [*maps[: self._low], *(_scaled(each, channel_factor) for each in maps[self._low :])]
+            encoded = (maps, *encoded[1:]) if isinstance(encoded, tuple) else maps
+        decoded = self.decoder(encoded)
         if isinstance(self.segmentation_head, PrototypeHead):
             embedding = self.segmentation_head.project(decoded)
             return maps, decoded, embedding, self.segmentation_head.classify(embedding)
@@ -295,9 +332,10 @@ class SegmentationNetwork(nn.Module):
         Parameters the logits do not depend on (the final norm of a transformer, stages a decoder leaves out)
         are frozen: optimisers would decay them, and DDP wait for their gradient.
         """
-        self.eval()
+        super().train(False)
         self.smallest = self._smallest_side()
-        side = 2 * self.smallest  # so that a map of one pixel is a pooled one
+        # so large that a map of one pixel is a pooled one, also at stride 32 of a transformer's patches
+        side = self.multiple * -(-2 * max(self.smallest, 32) // self.multiple)
         hooks = [
             module.register_forward_pre_hook(partial(self._note_pooled, name))
             for name, module in self.named_modules()
@@ -313,6 +351,7 @@ class SegmentationNetwork(nn.Module):
             if gradient is None:
                 parameter.requires_grad_(False)
         self._low = next(i for i, m in enumerate(maps) if m.shape[1] and m.shape[-1] * 4 <= side)
+        self.map_channels = [each.shape[1] for each in maps[self._low :]]
         source = {"low": maps[self._low], "middle": maps[-2], "high": maps[-1], "decoder": decoded}
         return {name: feature.shape[1] for name, feature in source.items()}
 
@@ -331,3 +370,8 @@ class SegmentationNetwork(nn.Module):
     def _note_pooled(self, name: str, module: nn.Module, inputs: tuple[Tensor]) -> None:
         if inputs[0].shape[-2:].numel() == 1:
             self._pooled.append(name)
+
+
+def _scaled(feature: Tensor, channel_factor: Tensor) -> Tensor:
+    """(B, D', h, w) with each channel multiplied by its factor of (B, D)."""
+    return feature * channel_factor[:, : feature.shape[1], None, None].to(feature.dtype)

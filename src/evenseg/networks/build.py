@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
@@ -17,6 +18,8 @@ from evenseg.errors import InputError
 from evenseg.networks.deeplab_v2 import DeepLabV2
 from evenseg.networks.depthwise import use_planes
 from evenseg.networks.dpt import DPT
+from evenseg.networks.outline import is_plain_transformer
+from evenseg.networks.vit_pyramid import ViTPyramid
 from evenseg.schema import nearest
 
 _CONSTRUCTORS: dict[str, Any] = {**smp.MODEL_ARCHITECTURES_MAPPING, "deeplabv2": DeepLabV2, "dpt": DPT}
@@ -29,6 +32,9 @@ _OUTPUT_STRIDES = {
     "pan": (16, 32),
     "pspnet": (8, 16, 32),
 }
+
+# Architectures for plain vision transformers
+_FOR_PLAIN = ("dpt", "segformer", "upernet")
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -132,7 +138,7 @@ def build_parts(
     if isinstance(head, smp.base.SegmentationHead):
         head = head[0]  # the convolution; upsampling is the wrapper's business
     use_planes(model)
-    multiple = model.multiple if architecture == "dpt" else model.encoder.output_stride
+    multiple = getattr(model, "multiple", None) or model.encoder.output_stride
     return Parts(model.encoder, model.decoder, head, multiple, mean, std)
 
 
@@ -143,6 +149,8 @@ def unfit(architecture: str, encoder: str, error: Exception) -> InputError:
         remedy += " that can be dilated (such as resnet50), or an architecture that does not dilate (such as upernet)"
     elif architecture == "dpt":
         remedy += ", a vision transformer such as tu-vit_small_patch16_224"
+    elif is_plain_transformer(encoder):
+        remedy += f", or an architecture for plain transformers ({', '.join(_FOR_PLAIN)})"
     return InputError(f"network.encoder: {encoder} does not go with {architecture}: {first_line(error)}; {remedy}")
 
 
@@ -167,15 +175,18 @@ def _architecture_options(architecture: str, stride: int | None) -> dict[str, An
 
 def _construct(architecture: str, encoder: str, **options: Any) -> Any:
     """Call the constructor; transformers made for one image size are asked to take any."""
+    constructor = _CONSTRUCTORS[architecture]
+    if architecture in ("segformer", "upernet") and is_plain_transformer(encoder):
+        constructor = partial(ViTPyramid, architecture)
     config = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
     if config is not None and config.fixed_input_size:
         for any_size in ({"dynamic_img_size": True}, {"strict_img_size": False}):
             try:
-                return _CONSTRUCTORS[architecture](encoder, **options, **any_size)
+                return constructor(encoder, **options, **any_size)
             except TypeError as error:  # timm's classes have one of the two options, or none
                 if not any(name in str(error) for name in any_size):
                     raise
-    return _CONSTRUCTORS[architecture](encoder, **options)
+    return constructor(encoder, **options)
 
 
 def _with_tag(encoder: str, tag: str) -> str:

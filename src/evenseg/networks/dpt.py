@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
-from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead, FusionBlock
 from segmentation_models_pytorch.encoders import TimmViTEncoder
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _INTERMEDIATE_CHANNELS = (256, 512, 1024, 1024)
 _FUSION_CHANNELS = 256
@@ -18,7 +19,7 @@ class DPT(nn.Module):
 
     smp's own class scales each map by its stride over 4, 8, 16 and 32, which must divide evenly; here the
     patch grid counts as one of the nearest power of two, as in the DINOv2 segmenters, and the final
-    upsampling makes up the difference.
+    upsampling makes up the difference. Grids of odd size are taken as they are.
 
     Args:
         encoder_name: ``tu-`` and a timm name.
@@ -46,13 +47,33 @@ class DPT(nn.Module):
         self.segmentation_head = DPTSegmentationHead(_FUSION_CHANNELS, classes).head
         initialize_decoder(self.decoder)
         initialize_head(self.segmentation_head)
-        # the coarsest map is at stride 32 of a grid that must split evenly on the way there
-        self.multiple = self.encoder.output_strides[-1] * max(32 // strides[-1], 1)
+        self.multiple = self.encoder.output_strides[-1]
 
 
 class _Decoder(DPTDecoder):  # type: ignore[misc]
-    """smp's decoder, fed by the encoder's output as it is: (maps, prefix tokens)."""
+    """smp's decoder, fed by the encoder's output as it is: (maps, prefix tokens).
+
+    A map is enlarged to the size of the next, which is twice its own where the grid of patches is even: a crop of 518
+    has 37 patches of 14 pixels, and its coarsest map 19.
+    """
 
     def forward(self, encoded: tuple[list[Tensor], list[Tensor | None]]) -> Tensor:
-        decoded: Tensor = super().forward(*encoded)
-        return decoded
+        parts = zip(*encoded, self.projection_blocks, self.reassemble_blocks, strict=True)
+        maps = [reassemble(project(feature, tokens)) for feature, tokens, project, reassemble in parts][::-1]
+        height, width = maps[-1].shape[-2:]
+        sizes = [*(each.shape[-2:] for each in maps[1:]), (2 * height, 2 * width)]
+        fused: Tensor | None = None
+        for block, feature, size in zip(self.fusion_blocks, maps, sizes, strict=True):
+            fused = _fuse(block, feature, fused, size)
+        assert fused is not None
+        return fused
+
+
+def _fuse(block: FusionBlock, feature: Tensor, previous: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """A fusion block of smp, whose result has a size of our choice."""
+    fused: Tensor = block.residual_conv_block1(feature)
+    if previous is not None:
+        fused = fused + previous
+    fused = block.residual_conv_block2(fused)
+    projected: Tensor = block.project(F.interpolate(fused, size=size, mode="bilinear", align_corners=True))
+    return projected

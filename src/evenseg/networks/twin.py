@@ -22,6 +22,7 @@ def twin(network: SegmentationNetwork) -> SegmentationNetwork:
         norm=network.norm,
         aspp_branches=network.aspp_branches,
         strong_statistics=network.strong_statistics,
+        frozen_encoder=network.frozen_encoder,
     )
     if network.pretrained:
         other.encoder = copy.deepcopy(network.encoder)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from evenseg.errors import InputError
+from evenseg.networks.positions import is_position_embedding, resize_position_embedding
 
 _SUFFIXES = {".safetensors", ".pth", ".pt", ".ckpt", ".bin"}
 
@@ -46,7 +47,8 @@ def load(network: nn.Module, weights: str) -> str:
 
     The file may hold the state dict of a whole network, or of its encoder under the names of timm or
     torchvision, alone or inside a checkpoint, whose wrappings (``state_dict``, ``module.``, ...) are taken off.
-    Where a checkpoint holds several copies of the weights, an averaged one (teacher, EMA) is preferred.
+    Where a checkpoint holds several copies of the weights, an averaged one (teacher, EMA) is preferred. Position
+    embeddings of another grid of patches are interpolated.
 
     Args:
         network: a network with an attribute ``encoder``.
@@ -56,7 +58,7 @@ def load(network: nn.Module, weights: str) -> str:
         The report: how many tensors matched, and which did not.
 
     Raises:
-        InputError: the file cannot be read, or nothing in it matches.
+        InputError: the file cannot be read, nothing in it matches, or its position embeddings cannot be interpolated.
     """
     path = Path(weights).expanduser()
     found = read(path)
@@ -65,11 +67,16 @@ def load(network: nn.Module, weights: str) -> str:
     targets = {_canonical(name[len(part) :]): name for name in state if name.startswith(part)}
     matched: set[str] = set()  # names in the network
     mismatched: dict[str, str] = {}  # name in the network: what is wrong
+    resized: list[str] = []  # names in the network: from and to which shape
     unused: list[str] = []  # names in the file
     for key, tensor in found.items():
         name = targets.get(_canonical(key[len(wrapping) :])) if key.startswith(wrapping) else None
         if name is None:
             unused.append(key)
+        elif state[name].shape != tensor.shape and is_position_embedding(name):
+            state[name].copy_(_resized(path, key, tensor, state[name]))
+            matched.add(name)
+            resized.append(f"{name} from {tuple(tensor.shape)} to {tuple(state[name].shape)}")
         elif state[name].shape != tensor.shape:
             mismatched[name] = f"{name} {tuple(tensor.shape)} for {tuple(state[name].shape)}"
         else:
@@ -85,10 +92,23 @@ def load(network: nn.Module, weights: str) -> str:
         f"{path}: matched {len(matched.intersection(wanted))} of {len(wanted)} tensors of the "
         f"{'encoder' if part else 'network'}",
         "not in the file: " + _some([name for name in wanted if name not in matched and name not in mismatched]),
+        "resized: " + _some(resized),
         "of another shape: " + _some(list(mismatched.values())),
         "not used: " + _some([key for key in unused if _counts(key)]),
     ]
     return "; ".join(line for line in lines if not line.endswith(": "))
+
+
+def _resized(path: Path, key: str, tensor: Tensor, ours: Tensor) -> Tensor:
+    """A file's position embeddings for our grid. Raises InputError where they are not such of another grid."""
+    fits = tensor.ndim == ours.ndim == 3 and (tensor.shape[0], tensor.shape[2]) == (ours.shape[0], ours.shape[2])
+    resized = resize_position_embedding(tensor, ours.shape[1]) if fits else None
+    if resized is None:
+        raise InputError(
+            f"network.weights: {key} of {path} has the shape {tuple(tensor.shape)}, which cannot be interpolated to "
+            f"{tuple(ours.shape)}; give weights of this encoder, with the same class and register tokens"
+        )
+    return resized
 
 
 def _tensors(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -19,6 +19,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "mean_teacher": "evenseg.methods.mean_teacher:MeanTeacher",
         "cutmix_seg": "evenseg.methods.cutmix_seg:CutMixSeg",
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
+        "unimatch_v2": "evenseg.methods.unimatch_v2:UniMatchV2",
         "ael": "evenseg.methods.ael:AEL",
         "c3": "evenseg.methods.c3:C3SemiSeg",
         "usrn_joint": "evenseg.methods.usrn:USRN",
@@ -39,6 +40,10 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "adaptive_copy_paste": "evenseg.components.copy_paste:AdaptiveCopyPaste",
         "dynamic_region": "evenseg.components.dynamic_region:DynamicRegion",
         "pixel_contrast": "evenseg.components.pixel_contrast:PixelContrast",
+        "adaptive_threshold": "evenseg.components.adaptive_threshold:AdaptiveThreshold",
+        "distribution_alignment": "evenseg.components.distribution_alignment:DistributionAlignment",
+        "logit_adjustment": "evenseg.components.logit_adjustment:LogitAdjustment",
+        "blv_noise": "evenseg.components.logit_noise:LogitNoise",
         "subclass_branch": "evenseg.components.subclass_branch:SubclassBranch",
     },
     "mixer": {

@@ -72,7 +72,10 @@ def build_method(config: Config, data: DataFacts, *, weights: str | None) -> Met
         norm=config.network.norm,
         aspp_branches=config.network.aspp_branches,
         strong_statistics=config.network.strong_statistics,
+        frozen_encoder=config.network.frozen_encoder,
     )
+    if config.optim.layer_decay < 1:
+        network.encoder_depths()  # refuses, before anything is made, an encoder whose layers are in no known order
     supplied: dict[str, Any] = {"network": network, "class_frequency": data.class_frequency, "data": data}
     method: Method = registry.build("method", config.method, **supplied)
     train = config.train

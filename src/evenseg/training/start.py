@@ -12,7 +12,7 @@ from evenseg.config import Config
 from evenseg.errors import InputError
 from evenseg.methods.base import Method
 from evenseg.training import checkpoint
-from evenseg.training.optim import build_optimizer
+from evenseg.training.optim import build_optimizer, parameter_groups
 
 _TEACHER, _STUDENT = "teacher.network.", "student."
 
@@ -66,7 +66,9 @@ def load_earlier(path: Path, method: Method, config: Config) -> Earlier:
         method.load_state_dict(earlier.content["method"])
     except RuntimeError:
         raise InputError(f"{path}: does not fit this method; continue with the method and network of its run") from None
-    earlier.restore_optimizer(build_optimizer(method.param_groups(), config.optim))  # sees whether it would fit
+    earlier.restore_optimizer(
+        build_optimizer(parameter_groups(method, config.optim), config.optim)
+    )  # sees whether it would fit
     return earlier
 
 

@@ -15,7 +15,7 @@ from evenseg.functional import random
 from evenseg.methods.base import Method
 from evenseg.training.fabric import seed_step
 from evenseg.training.guard import Guard
-from evenseg.training.optim import build_optimizer, learning_rate_factor, set_learning_rate
+from evenseg.training.optim import build_optimizer, learning_rate_factor, parameter_groups, set_learning_rate
 from evenseg.types import Seen, Step, StepOutput
 
 
@@ -39,7 +39,7 @@ class OptimizerStep:
         self._scaled = getattr(fabric._precision, "scaler", None) is not None
         # a fused optimiser undoes the scaling inside its step, too late to clip what it then applies
         fused = not (self._scaled and train.clip_norm is not None)
-        optimizer = build_optimizer(method.param_groups(), config.optim, fused=fused)
+        optimizer = build_optimizer(parameter_groups(method, config.optim), config.optim, fused=fused)
         self._module, self.optimizer = fabric.setup(method, optimizer)
         if train.compile:
             for network in method.networks():
