@@ -52,6 +52,15 @@ VARIANTS: dict[str, dict] = {
     },
     "cutmix_seg official": {"name": "cutmix_seg", "preset": "official", "threshold": 0.25},
     "cutmix_seg classmix": {"name": "cutmix_seg", "mixer": "classmix", "weighting": "none", "supervised_loss": "ohem"},
+    "classmix": {"name": "classmix", "threshold": 0.25, BALANCED: True},
+    "classmix other readings": {
+        "name": "classmix",
+        "preset": "voc",
+        "weighting": "none",
+        "ramp_steps": 5,
+        "teacher_mode": "eval",
+        "teacher_buffers": "copy",
+    },
     "fixmatch official": {"name": "fixmatch", "preset": "official", "threshold": 0.2},
     "fixmatch with components": {
         "name": "fixmatch",

@@ -18,6 +18,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "supervised": "evenseg.methods.supervised:Supervised",
         "mean_teacher": "evenseg.methods.mean_teacher:MeanTeacher",
         "cutmix_seg": "evenseg.methods.cutmix_seg:CutMixSeg",
+        "classmix": "evenseg.methods.classmix:ClassMix",
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
         "ael": "evenseg.methods.ael:AEL",
         "c3": "evenseg.methods.c3:C3SemiSeg",
