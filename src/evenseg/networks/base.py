@@ -19,6 +19,7 @@ from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm
 from evenseg.types import NetworkOutput
 
 Source = Literal["decoder", "high", "low"]
+PERTURBED = "perturbed"  # under this name, logits of a second pass of the decoder are among the heads
 
 
 class SegmentationNetwork(nn.Module):
@@ -85,6 +86,7 @@ class SegmentationNetwork(nn.Module):
         self.register_buffer("scale", 1 / std)
         self.register_buffer("shift", -mean / std)
         self._low = 0  # position of the ``low`` map among the encoder's
+        self._decoded: dict[int, int] = {}  # those that the decoder sees, and how wide they are
         self._pooled: list[str] = []
         self.channels = self._probe()
         self.auxiliary_head = FCNHead(self.channels["middle"], num_classes) if auxiliary else None
@@ -102,8 +104,12 @@ class SegmentationNetwork(nn.Module):
             self.weights_report = weight_files.load(self, weights)
         self.train()
 
-    def forward(self, image: Tensor, *, extras: bool = True) -> NetworkOutput:
+    def forward(self, image: Tensor, *, extras: bool = True, factors: Tensor | None = None) -> NetworkOutput:
         """Images (B, 3, H, W), float in [0, 1], of any size. extras: False leaves out heads and branches.
+
+        factors: (B, ``decoded_channels``) float, by which the channels of the encoder's maps are multiplied for a
+        second pass of the decoder, in one batch with the first. The logits it comes to are ``heads["perturbed"]``,
+        at input size; all else is of the maps as they are.
 
         Returns:
             logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
@@ -121,7 +127,11 @@ class SegmentationNetwork(nn.Module):
             # none; reflection did as well, but cannot be wider than the image.
             image = F.pad(image, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         normalised = torch.addcmul(self.shift, image, self.scale)
-        maps, decoded, logits = self._run(normalised)
+        maps, decoded, logits = self._run(normalised, factors)
+        perturbed = None
+        if factors is not None:
+            decoded, _ = decoded.chunk(2)
+            logits, perturbed = logits.chunk(2)
 
         def resize(prediction: Tensor) -> Tensor:
             if prediction.shape[-2:] != padded:
@@ -134,6 +144,8 @@ class SegmentationNetwork(nn.Module):
 
         source = {"low": maps[self._low], "high": maps[-1], "decoder": decoded}
         heads, coarse = {}, {"class": logits}
+        if perturbed is not None:
+            heads[PERTURBED] = resize(perturbed)
         if extras:
             if self.training and self.auxiliary_head is not None:
                 heads["auxiliary"] = resize(self.auxiliary_head(maps[-2]))
@@ -160,7 +172,7 @@ class SegmentationNetwork(nn.Module):
             on: the feature it sees; ``channels`` tells how wide each is.
             upsample: bring the output to input size; False leaves it at the feature's.
         """
-        if name in self.heads or name == "auxiliary":
+        if name in self.heads or name in ("auxiliary", PERTURBED):
             raise ValueError(f"the network has a head {name!r} already")
         self.heads[name] = replace_batch_norm(module) if self.norm == "group" else module
         self._head_options[name] = (on, upsample)
@@ -217,6 +229,11 @@ class SegmentationNetwork(nn.Module):
                     "network.norm to group or frozen"
                 )
 
+    @property
+    def decoded_channels(self) -> int:
+        """How many channels the maps that the decoder sees have together."""
+        return sum(self._decoded.values())
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Trainable parameters of the encoder, and of the stages of it that branches have for themselves."""
         own = [
@@ -238,12 +255,29 @@ class SegmentationNetwork(nn.Module):
             freeze_batch_norm(self)
         return self
 
-    def _run(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Encoder maps, decoder output and logits at whatever size the decoder has."""
+    def _run(self, normalised: Tensor, factors: Tensor | None = None) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Encoder maps, decoder output and logits at whatever size the decoder has.
+
+        With ``factors``, decoder output and logits of the maps as they are, and then of those multiplied by them.
+        """
         encoded = self.encoder(normalised)
-        decoded = self.decoder(encoded)
         maps = encoded[0] if isinstance(encoded, tuple) else encoded  # a transformer's come with its tokens
+        if factors is not None:
+            twice = self._twice(maps, factors)
+            encoded = (
+                (twice, [t if t is None else torch.cat([t, t]) for t in encoded[1]]) if maps is not encoded else twice
+            )
+        decoded = self.decoder(encoded)
         return maps, decoded, self.segmentation_head(decoded)
+
+    def _twice(self, maps: list[Tensor], factors: Tensor) -> list[Tensor]:
+        """The maps that the decoder sees as they are and, behind these, multiplied by (B, ``decoded_channels``)."""
+        doubled = list(maps)
+        parts = torch.split(factors, list(self._decoded.values()), dim=1)
+        for position, factor in zip(self._decoded, parts, strict=True):
+            one = maps[position]
+            doubled[position] = torch.cat([one, one * factor[:, :, None, None].to(one.dtype)])
+        return doubled
 
     def _probe(self) -> dict[str, int]:
         """Pass one tiny image: do the parts fit, how wide are the maps, and which parameters are idle?
@@ -263,6 +297,7 @@ class SegmentationNetwork(nn.Module):
             maps, decoded, logits = self._run(torch.zeros(1, 3, side, side))
             trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(logits.sum(), trainable, allow_unused=True)
+            self._decoded = self._seen_by_the_decoder(side)
         for hook in hooks:
             hook.remove()
         for parameter, gradient in zip(trainable, gradients, strict=True):
@@ -271,6 +306,17 @@ class SegmentationNetwork(nn.Module):
         self._low = next(i for i, m in enumerate(maps) if m.shape[1] and m.shape[-1] * 4 <= side)
         source = {"low": maps[self._low], "middle": maps[-2], "high": maps[-1], "decoder": decoded}
         return {name: feature.shape[1] for name, feature in source.items()}
+
+    def _seen_by_the_decoder(self, side: int) -> dict[int, int]:
+        """Position and width of the encoder's maps that a decoder's output depends on."""
+        encoded = self.encoder(torch.zeros(1, 3, side, side))
+        maps = encoded[0] if isinstance(encoded, tuple) else encoded
+        leaves = [each.detach().requires_grad_() for each in maps]
+        decoded = self.decoder((leaves, encoded[1]) if maps is not encoded else leaves)
+        gradients = torch.autograd.grad(decoded.sum(), leaves, allow_unused=True)
+        return {
+            i: len(leaf[0]) for i, (leaf, found) in enumerate(zip(leaves, gradients, strict=True)) if found is not None
+        }
 
     @torch.no_grad()
     def _smallest_side(self) -> int:

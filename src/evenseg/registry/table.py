@@ -20,6 +20,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "cutmix_seg": "evenseg.methods.cutmix_seg:CutMixSeg",
         "classmix": "evenseg.methods.classmix:ClassMix",
         "fixmatch": "evenseg.methods.fixmatch:FixMatch",
+        "unimatch": "evenseg.methods.unimatch:UniMatch",
         "ael": "evenseg.methods.ael:AEL",
         "c3": "evenseg.methods.c3:C3SemiSeg",
         "usrn_joint": "evenseg.methods.usrn:USRN",
