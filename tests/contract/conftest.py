@@ -26,6 +26,7 @@ COMPONENTS = {"subclass_branch": {"share": "high", "threshold": 0.2}}  # what th
 PSEUDO_LABELED = "pseudo_labeled"  # weight and power of the loss on them; no argument of a method
 BALANCED = "balanced"  # the student says all classes about equally often, not nearly one alone; no argument either
 CAC = {"threshold": 0.2, "negatives": 20, BALANCED: True}
+U2PL = {"queue": 20, "first_queue": 30, "queued": 5, "pool": 16, "anchors": 8, "dimension": 16, "negatives": 4}
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},
@@ -153,6 +154,23 @@ VARIANTS: dict[str, dict] = {
             {"name": "dynamic_region", "initial": 0.2},
             {"name": "pixel_contrast", "weight": 0.01, "anchors": 2, "small_groups": "variable", "dimension": 16},
             "equalization_sampling",
+        ],
+    },
+    "u2pl": {"name": "u2pl", **U2PL, BALANCED: True},
+    "u2pl other readings": {
+        "name": "u2pl",
+        **U2PL,
+        BALANCED: True,
+        "student_view": "strong",
+        "mixer": "adaptive_cutmix",
+        "low_rank": 1,
+        "high_rank": 3,
+        "drop_percent": 50.0,
+        "ramp_steps": 5,
+        "supervised_steps": 1,
+        "components": [
+            {"name": "dynamic_region", "initial": 0.2},
+            {"name": "pixel_contrast", "weight": 0.01, "anchors": 2, "small_groups": "variable", "dimension": 16},
         ],
     },
     "cps cutmix": {"name": "cps", "preset": "cutmix", "ramp_steps": 5},

@@ -25,6 +25,7 @@ SHORT_NAMES: dict[str, dict[str, str]] = {
         "c3": "evenseg.methods.c3:C3SemiSeg",
         "usrn_joint": "evenseg.methods.usrn:USRN",
         "cps": "evenseg.methods.cps:CPS",
+        "u2pl": "evenseg.methods.u2pl:U2PL",
         "cac": "evenseg.methods.cac:CAC",
     },
     "recipe": {
