@@ -162,7 +162,7 @@ VARIANTS: dict[str, dict] = {
         **U2PL,
         BALANCED: True,
         "student_view": "strong",
-        "mixer": "adaptive_cutmix",
+        "mixer": "classmix",
         "low_rank": 1,
         "high_rank": 3,
         "drop_percent": 50.0,
@@ -173,6 +173,7 @@ VARIANTS: dict[str, dict] = {
             {"name": "pixel_contrast", "weight": 0.01, "anchors": 2, "small_groups": "variable", "dimension": 16},
         ],
     },
+    "u2pl with adaptive_cutmix": {"name": "u2pl", **U2PL, "mixer": "adaptive_cutmix", "contrast_percent": 50.0},
     "cps cutmix": {"name": "cps", "preset": "cutmix", "ramp_steps": 5},
     "cps with components": {
         "name": "cps",

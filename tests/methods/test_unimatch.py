@@ -89,8 +89,8 @@ def test_official_is_unimatch(trained):
     assert all(0 < each.any((1, 2)).sum() < len(each) for each in (first, second))
     dropped = torch.cat(
         [
-            trained._factors(batch.labeled.image, step, 0, "disturbed labeled"),
-            trained._factors(batch.unlabeled.weak, step, 0, "disturbed"),
+            trained._of_labeled(batch.labeled.image, step),
+            trained._of_weak(batch.unlabeled.weak, step),
         ]
     )
     expected = official_step(model, batch, first, second, dropped)

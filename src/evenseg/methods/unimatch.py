@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evenseg.components.base import Component, Mixer
-from evenseg.components.mixers import CutMix
+from evenseg.components.mixers import CutMix, images_of
 from evenseg.components.threshold import Threshold
 from evenseg.functional.losses import weighted_cross_entropy
 from evenseg.functional.random import key, slot_noise
@@ -140,9 +140,11 @@ class UniMatch(Method):
         strong_loss, views, log = self._strong(unlabeled, target, pasted, step)
         losses["unsupervised"] = scale * self.strong_weight * strong_loss
         if disturbed is not None:
-            confidence, label = target.hard()
+            own = slice(None, self._slots(unlabeled.weak))
+            taught, disturbed = images_of(target, own), disturbed[own]
+            confidence, label = taught.hard()
             with eval_mode(self.components):
-                taught = self.select(self.weigh(target, confidence), NetworkOutput(disturbed), step)
+                taught = self.select(self.weigh(taught, confidence), NetworkOutput(disturbed), step)
             losses["feature_perturbation"] = scale * self.feature_weight * _consistency(disturbed, taught, label)
         views = views._replace(label=batch.labeled.label, labeled=labeled, weak=weak)
         return self.finish(losses, log, views, step)
@@ -187,8 +189,7 @@ class UniMatch(Method):
             return with_gradient, self._weak_pass(weak, step)
         factors = None
         if self.feature_weight:
-            of_labeled = self._factors(labeled, step, step.labeled_slot, "disturbed labeled")
-            factors = torch.cat([of_labeled, self._factors(weak, step, step.unlabeled_slot, "disturbed")])
+            factors = torch.cat([self._of_labeled(labeled, step), self._of_weak(weak, step)])
         both: NetworkOutput = self.student(torch.cat([labeled, weak]), factors=factors)
         with_gradient, of_weak = both.split(len(labeled))
         with_gradient.heads.pop(PERTURBED, None)
@@ -196,24 +197,27 @@ class UniMatch(Method):
 
     def _weak_pass(self, weak: Tensor, step: Step) -> NetworkOutput:
         """Without gradient where nothing learns from it."""
-        factors = None
-        if self.feature_weight:
-            factors = self._factors(weak, step, step.unlabeled_slot, "disturbed")
+        factors = self._of_weak(weak, step) if self.feature_weight else None
         with torch.set_grad_enabled(torch.is_grad_enabled() and factors is not None):
             output: NetworkOutput = self.student(weak, factors=factors)
         return output
 
+    def _slots(self, weak: Tensor) -> int:
+        """How many of the images have a slot; the others are their partners, which nothing is learned from."""
+        return len(weak) // 2 if self.mixer.partners else len(weak)
+
+    def _of_labeled(self, labeled: Tensor, step: Step) -> Tensor:
+        return self._factors(labeled, step, step.labeled_slot, "disturbed labeled")
+
+    def _of_weak(self, weak: Tensor, step: Step) -> Tensor:
+        """Factors of the images that have a slot, and the same of their partners."""
+        slots = self._slots(weak)
+        return self._factors(weak[:slots], step, step.unlabeled_slot, "disturbed").repeat(len(weak) // slots, 1)
+
     def _factors(self, image: Tensor, step: Step, slot: int, stream: str) -> Tensor:
         """(B, K) factors of the channels of the encoder's maps: 0 for those that are lost, 1 / (1 - share) else."""
-        noise = slot_noise(
-            step.seed,
-            step.index,
-            slot,
-            len(image),
-            self.student.decoded_channels,
-            stream=stream,
-            device=image.device,
-        )
+        channels = self.student.decoded_channels
+        noise = slot_noise(step.seed, step.index, slot, len(image), channels, stream=stream, device=image.device)
         return (noise >= round(self.perturbation * (1 << 31))).float() / (1 - self.perturbation)
 
 
