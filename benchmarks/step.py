@@ -34,7 +34,7 @@ from evenseg.networks.mode import eval_mode
 from evenseg.training.probe import probe_step, random_batch
 from evenseg.training.step import OptimizerStep
 
-METHODS = ("supervised", "mean_teacher", "cutmix_seg", "classmix", "fixmatch", "unimatch", "ael", "c3", "cps")
+METHODS = ("supervised", "mean_teacher", "cutmix_seg", "classmix", "fixmatch", "unimatch", "ael", "c3", "cps", "u2pl")
 CLASSES = 21
 
 

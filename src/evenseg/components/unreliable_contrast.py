@@ -128,8 +128,9 @@ class UnreliableContrast(nn.Module):
         for part, candidate in ((slice(None, cut), of_labeled), (slice(cut, None), of_unlabeled)):
             chosen = choose_negatives(candidate, noise[part], quota=self.queued)
             teacher = cells.teacher[part]
-            place = chosen.position.flatten(1).unsqueeze(2).expand(-1, -1, teacher.shape[2])
-            self.queues.push(teacher.gather(1, place).view(*chosen.position.shape, -1), chosen.used)
+            first = torch.arange(len(teacher), device=noise.device)[:, None, None] * teacher.shape[1]
+            rows = teacher.flatten(0, 1).index_select(0, (chosen.position + first).flatten())
+            self.queues.push(rows.view(*chosen.position.shape, -1), chosen.used)
 
     def _share(self, anchors: Chosen, count: Tensor) -> Tensor:
         """(C, Q) weight of each anchor of this process in the mean over classes of means over anchors."""

@@ -140,7 +140,7 @@ def negative_contrast(
     """
     with torch.autocast(anchor.device.type, enabled=False):
         anchor, positive = F.normalize(anchor.float(), dim=2), F.normalize(positive.float(), dim=1)
-        attracted = (anchor @ positive.unsqueeze(2)) / temperature
+        attracted = (anchor * positive.unsqueeze(1)).sum(dim=2, keepdim=True) / temperature
         repelled = (anchor @ negative.mT).gather(2, pick) / temperature
         loss = torch.cat([attracted, repelled], dim=2).logsumexp(dim=2) - attracted.squeeze(2)
         return (loss * share).sum()

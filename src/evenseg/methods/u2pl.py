@@ -55,7 +55,7 @@ class U2PL(Method):
 
     Paper: Wang, Wang, Shen, Fei, Li, Jin, Wu, Zhao and Le, "Semi-Supervised Semantic Segmentation Using Unreliable
     Pseudo-Labels", CVPR 2022, https://arxiv.org/abs/2203.03884. Official code: https://github.com/Haochen-Wang409/U2PL
-    (train_semi.py and u2pl/utils/loss_helper.py, commit 05a8b1b).
+    (train_semi.py at commit 08a6d48, u2pl/utils/loss_helper.py at 05a8b1b).
 
     Deviations: negatives are those of the paper, while that code looks for them only among pixels whose own label is
     the class. Anchors are drawn without replacement. The anchors of a class pick their negatives from one draw of its
@@ -107,7 +107,7 @@ class U2PL(Method):
         anchors: Size = 256,
         anchor_confidence: Fraction = 0.3,
         negatives: Size = 50,
-        pool: Size = 512,
+        pool: Size = 256,
         low_rank: Size = 3,
         high_rank: Size = 20,
         queue: Size = 30000,
@@ -255,10 +255,10 @@ class U2PL(Method):
         of_labels = labels[: len(label)] >= 0
         low, high = unlabeled & (value <= unsure.low), unlabeled & (value >= unsure.high)
         with torch.enable_grad():
-            own = embedding.permute(0, 2, 3, 1).flatten(1, 2)
+            own = embedding.permute(0, 2, 3, 1).flatten(1, 2).contiguous()  # as it is where it is channels_last
         return Cells(
             own,
-            teacher.heads[HEAD].permute(0, 2, 3, 1).flatten(1, 2),
+            teacher.heads[HEAD].permute(0, 2, 3, 1).flatten(1, 2).contiguous(),
             coarse[..., :height, :width].float().flatten(2),
             labels,
             torch.cat([of_labels, low]),
