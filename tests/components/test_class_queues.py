@@ -58,3 +58,26 @@ def test_they_are_in_the_state():
     other.load_state_dict(copy.deepcopy(queues.state_dict()))
     assert torch.equal(other.row, queues.row)
     assert torch.equal(other.entered, queues.entered)
+
+
+def test_a_step_that_is_left_out_is_undone():
+    generator = torch.Generator().manual_seed(1)
+    queues = ClassQueues(SIZES, D)
+    for _ in range(4):  # until they are full
+        queues.push(torch.randn(2, 3, 2, D, generator=generator), torch.ones(2, 3, 2, dtype=torch.bool))
+    before, entered = queues.row.clone(), queues.entered.clone()
+    for bad in (1.0, 0.0):
+        queues.begin_step()
+        for _ in range(2):  # micro-batches that overwrite each other's
+            queues.push(torch.full((2, 3, 1, D), torch.nan), torch.ones(2, 3, 1, dtype=torch.bool))
+        written = queues.row.clone()
+        queues.roll_back(torch.tensor(bad))
+        assert torch.equal(queues.row, before) == bool(bad)
+        assert torch.equal(queues.row.isnan(), written.isnan()) == (not bad)
+        queues.entered.copy_(entered)  # as the guard does
+
+
+def test_a_loop_that_does_not_undo_steps_keeps_nothing():
+    queues = ClassQueues(SIZES, D)
+    queues.push(torch.randn(2, 3, 2, D), torch.ones(2, 3, 2, dtype=torch.bool))
+    assert queues._overwritten is None

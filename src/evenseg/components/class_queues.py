@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,11 +14,16 @@ from evenseg.functional.distributed import concatenate_over_ranks
 class ClassQueues(nn.Module):
     """First in, first out, for each class; the same on all processes.
 
+    They are long, and a step changes few of their rows. So what it overwrites is kept until the next step begins, and
+    a step that is left out is undone from that (``training.guard``), where other buffers are copied as a whole; in
+    loops that do not ask for it by ``begin_step``, nothing is kept.
+
     Args:
         sizes: of the queue of each of C classes.
         dimension: of the embeddings, D.
     """
 
+    journaled: ClassVar[tuple[str, ...]] = ("row",)  # buffers that ``roll_back`` restores
     row: Tensor
     entered: Tensor
     size: Tensor
@@ -29,6 +36,8 @@ class ClassQueues(nn.Module):
         self.register_buffer("entered", torch.zeros(len(sizes), dtype=torch.int64))  # embeddings since the beginning
         self.register_buffer("size", size, persistent=False)
         self.register_buffer("start", size.cumsum(0) - size, persistent=False)
+        # places and rows of the current step, in order; None where nobody asks for them
+        self._overwritten: list[tuple[Tensor, Tensor]] | None = None
 
     @property
     def filled(self) -> Tensor:
@@ -48,10 +57,24 @@ class ClassQueues(nn.Module):
         number = used.cumsum(dim=1)
         used = used & (number <= self.size[:, None])
         place = (self.entered[:, None] + number - 1) % self.size[:, None] + self.start[:, None]
-        place = place.where(used, len(self.row) - 1)
-        self.row.index_copy_(0, place.flatten(), row.flatten(0, 1))
+        place = place.where(used, len(self.row) - 1).flatten()
+        if self._overwritten is not None:
+            self._overwritten.append((place, self.row[place]))
+        self.row.index_copy_(0, place, row.flatten(0, 1))
         self.row[-1].zero_()
         self.entered += used.sum(dim=1)
+
+    def begin_step(self) -> None:
+        """From here on, what is overwritten is kept; what was before is settled."""
+        self._overwritten = []
+
+    @torch.no_grad()
+    def roll_back(self, bad: Tensor) -> None:
+        """Puts back the rows of before the step where ``bad``, a scalar, is not 0; nothing is waited for."""
+        for place, before in reversed(self._overwritten or []):
+            self.row.index_copy_(0, place, torch.where(bad.bool(), before, self.row[place]))
+        self.row[-1].zero_()
+        self._overwritten = []
 
     def draw(self, noise: Tensor) -> Tensor:
         """Embeddings of unit length, (C, M, D), drawn with replacement; zeros from an empty queue.
