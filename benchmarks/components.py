@@ -33,18 +33,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evenseg.components.unreliable_contrast import Cells, UnreliableContrast
 from evenseg.data.allocator import keep_freed_memory
 from evenseg.functional.anchors import sample_anchors
 from evenseg.functional.class_statistics import class_confidence, class_presence
 from evenseg.functional.component_box import component_box_from
 from evenseg.functional.contrast import pixel_contrast
 from evenseg.functional.enlarged_loss import enlarged_cross_entropy
+from evenseg.functional.losses import entropy
+from evenseg.functional.percentiles import percentiles
 from evenseg.functional.pseudo_label import class_thresholds
+from evenseg.functional.random import slot_noise, spread
+from evenseg.types import Step
 
 IGNORE = 255
 MIN_RATIO = 0.005
 RATIO, ANCHORS = 0.8, 64
 SUBCLASSES = 124
+QUEUED, POOL = 64, 256
+U2PL: dict[str, Any] = {
+    "anchors": 256,
+    "confidence": 0.3,
+    "negatives": 50,
+    "low_rank": 3,
+    "high_rank": 20,
+    "temperature": 0.5,
+}
 
 
 class Inputs(NamedTuple):
@@ -227,6 +241,67 @@ def contrast_plain(x: Inputs) -> Tensor:
     return torch.autograd.grad(loss, x.embedding)[0]
 
 
+def unsure_cells(x: Inputs) -> Cells:
+    """Labeled and pseudo-labeled cells; of the latter a fifth is trusted, and another is unsure."""
+    logits = torch.cat([x.logits, x.logits])[:, :, ::8, ::8].flatten(2)
+    label = torch.cat([x.label, x.prediction])[:, ::8, ::8].flatten(1)
+    label = label.masked_fill(label == IGNORE, -1)
+    half, unsure = len(x.label), entropy(logits.softmax(dim=1))
+    low, high = percentiles(unsure[half:], label[half:] >= 0, (20, 80), ("down", "up"))
+    reliable, unreliable = label >= 0, unsure >= high
+    reliable[half:] &= unsure[half:] <= low
+    unreliable[:half] = False
+    pixels = x.embedding.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+    return Cells(pixels, pixels.detach(), logits, label, reliable, unreliable, half)
+
+
+def unreliable_contrast(x: Inputs) -> Tensor:
+    """Gradient of the contrast with negatives, all classes at once; queues are filled by this step alone."""
+    options = {"queue": QUEUED * len(x.noise), "first_queue": QUEUED * len(x.noise), "queued": QUEUED, "pool": POOL}
+    contrast = UnreliableContrast(x.logits.shape[1], x.embedding.shape[1], **options, **U2PL).to(x.logits.device)
+    loss = contrast(unsure_cells(x), Step(0, 1, torch.Generator()))
+    return torch.autograd.grad(loss, x.embedding)[0]
+
+
+def unreliable_contrast_plain(x: Inputs) -> Tensor:
+    """The same with masks, orders and similarities of one class after the other."""
+    cells = unsure_cells(x)
+    half, pixels, classes = cells.labeled, cells.label.shape[1], x.logits.shape[1]
+    device = cells.label.device
+    noise = torch.cat(
+        [slot_noise(0, 0, 0, half, pixels, stream=f"unreliable {each}", device=device) for each in range(2)]
+    )
+    draws = slot_noise(0, 0, 0, classes, POOL, stream="unreliable pool", device=device)
+    order = cells.logits.sort(dim=1, descending=True).indices
+    prob = cells.logits.softmax(dim=1)
+    losses, present = [], 0
+    for c in range(classes):
+        likely = (
+            (order[:half, : U2PL["low_rank"]] == c).any(dim=1) & (cells.label[:half] != c) & (cells.label[:half] >= 0)
+        )
+        unlikely = (order[half:, U2PL["low_rank"] : U2PL["high_rank"]] == c).any(dim=1) & cells.unreliable[half:]
+        negative = []
+        for image, candidate in enumerate(torch.cat([likely, unlikely])):
+            found = candidate.nonzero().flatten()
+            negative.append(cells.teacher[image][found[noise[image][found].argsort()[:QUEUED]]])
+        queue = torch.cat(negative)
+        reliable = cells.reliable & (cells.label == c)
+        if reliable.sum().item() == 0:
+            continue
+        present += 1
+        sure = reliable & (prob[:, c] > U2PL["confidence"])
+        if sure.sum().item() == 0 or len(queue) == 0:
+            continue
+        first = noise[sure].argsort()[: U2PL["anchors"]]
+        anchor, keys = cells.student[sure][first], noise[sure][first]
+        centre = cells.teacher[reliable].mean(dim=0).expand(len(anchor), 1, -1)
+        pool = queue[draws[c] % len(queue)]
+        everything = torch.cat([centre, pool[spread(keys, U2PL["negatives"]) % POOL]], dim=1)
+        similarity = torch.cosine_similarity(anchor.unsqueeze(1), everything, dim=2) / U2PL["temperature"]
+        losses.append(F.cross_entropy(similarity, torch.zeros(len(anchor), dtype=torch.int64, device=device)))
+    return torch.autograd.grad(torch.stack(losses).sum() / present, x.embedding)[0]
+
+
 def subclass_loss(x: Inputs) -> Tensor:
     """Gradient of the cross-entropy of 124 subclasses at the size of the label, a band of rows at a time."""
     size = (x.subclass.shape[1], x.subclass.shape[2])
@@ -274,6 +349,13 @@ CASES = [
         ">= 1.6",
         contrast,
         contrast_plain,
+        lambda x, package, plain: torch.allclose(package, plain, rtol=1e-3, atol=1e-7),
+    ),
+    Case(
+        "contrast with negatives (U2PL)",
+        ">= 4",
+        unreliable_contrast,
+        unreliable_contrast_plain,
         lambda x, package, plain: torch.allclose(package, plain, rtol=1e-3, atol=1e-7),
     ),
     Case(

@@ -5,6 +5,7 @@
     python benchmarks/step.py --encoder resnet50 --size 512 --methods ael c3 --repetitions 3
     python benchmarks/step.py --encoder resnet50 --size 720 --methods usrn_joint --repetitions 3
     python benchmarks/step.py --encoder resnet18 --precisions 32 bf16-mixed
+    python benchmarks/step.py --encoder resnet50 --methods unimatch --repetitions 5
 
 A step is everything the trainer does with a loaded batch: bytes to floats, strong views, forward and backward
 passes, losses, the check for non-finite values, the optimiser, the teacher's update. The bare passes are the
@@ -21,16 +22,19 @@ import logging
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 
 from evenseg.config import Config, override_config
 from evenseg.data.allocator import keep_freed_memory
 from evenseg.data.batches import RawBatch
+from evenseg.networks.mode import eval_mode
 from evenseg.training.probe import probe_step, random_batch
 from evenseg.training.step import OptimizerStep
 
-METHODS = ("supervised", "mean_teacher", "cutmix_seg", "fixmatch", "ael", "c3", "cps")
+METHODS = ("supervised", "mean_teacher", "cutmix_seg", "classmix", "fixmatch", "unimatch", "ael", "c3", "cps", "u2pl")
 CLASSES = 21
 
 
@@ -49,12 +53,25 @@ def config_of(method: str, encoder: str, precision: str, size: int, batch: int) 
     )
 
 
-def passes_of(step: OptimizerStep, raw: RawBatch) -> list[tuple[torch.nn.Module, int, bool]]:
-    """Network, images and whether with gradient, of every pass that a step makes."""
-    found: list[tuple[torch.nn.Module, int, bool]] = []
+class Pass(NamedTuple):
+    """How a network was called: on so many images, with or without gradient, in a mode, with these keywords."""
+
+    network: torch.nn.Module
+    images: int
+    with_gradient: bool
+    training: bool
+    keywords: dict[str, Any]
+
+
+def passes_of(step: OptimizerStep, raw: RawBatch) -> list[Pass]:
+    """Every pass that a step makes."""
+    found: list[Pass] = []
     hooks = [
         network.register_forward_pre_hook(
-            lambda network, inputs: found.append((network, len(inputs[0]), torch.is_grad_enabled()))
+            lambda network, inputs, keywords: found.append(
+                Pass(network, len(inputs[0]), torch.is_grad_enabled(), network.training, keywords)
+            ),
+            with_kwargs=True,
         )
         for network in step.method.networks()
     ]
@@ -66,8 +83,8 @@ def passes_of(step: OptimizerStep, raw: RawBatch) -> list[tuple[torch.nn.Module,
 
 def bare_passes(step: OptimizerStep, raw: RawBatch, size: int) -> Callable[[], None]:
     passes = [
-        (network, torch.rand(images, 3, size, size).to(memory_format=torch.channels_last), with_gradient)
-        for network, images, with_gradient in passes_of(step, raw)
+        (each, torch.rand(each.images, 3, size, size).to(memory_format=torch.channels_last))
+        for each in passes_of(step, raw)
     ]
     gradients: dict[tuple[int, int], torch.Tensor] = {}  # of each output of each pass, made once
 
@@ -80,10 +97,11 @@ def bare_passes(step: OptimizerStep, raw: RawBatch, size: int) -> Callable[[], N
     def run() -> None:
         outputs = {}
         with step.fabric.autocast():
-            for index, (network, image, with_gradient) in enumerate(passes):
-                with torch.set_grad_enabled(with_gradient):
-                    output = network(image)
-                if with_gradient:  # extra heads and branches are a part of the network
+            for index, (each, image) in enumerate(passes):
+                mode = nullcontext() if each.training == each.network.training else eval_mode(each.network)
+                with torch.set_grad_enabled(each.with_gradient), mode:
+                    output = each.network(image, **each.keywords)
+                if each.with_gradient:  # extra heads and branches are a part of the network
                     branches = [logits for name, logits in output.coarse.items() if name != "class"]
                     every = [output.logits, *output.heads.values(), *branches]
                     outputs |= {(index, head): o for head, o in enumerate(every)}

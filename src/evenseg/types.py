@@ -106,8 +106,9 @@ class Step(NamedTuple):
 
 class NetworkOutput(NamedTuple):
     """logits: (B, C, H, W) at input size. features: ``low``, ``high``, ``decoder`` maps.
-    heads: outputs of the extra heads by name, at input size. coarse: logits (B, K, h, w) at the decoder's size, also of
-    the cells that the image was padded with: those of ``class``, and those of the network's branches by name."""
+    heads: outputs of the extra heads by name, at input size; ``perturbed`` are logits of a second pass of the decoder,
+    where one was made. coarse: logits (B, K, h, w) at the decoder's size, also of the cells that the image was padded
+    with: those of ``class``, and those of the network's branches by name."""
 
     logits: Tensor
     features: dict[str, Tensor] = {}  # noqa: RUF012 - as above

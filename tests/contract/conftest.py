@@ -27,6 +27,7 @@ PSEUDO_LABELED = "pseudo_labeled"  # weight and power of the loss on them; no ar
 BALANCED = "balanced"  # the student says all classes about equally often, not nearly one alone; no argument either
 CAC = {"threshold": 0.2, "negatives": 20, BALANCED: True}
 DES4 = {"dimension": 8, "proto_hold": 0, "temperature": 0.5, "unsupervised_weight": 0.005}
+U2PL = {"queue": 20, "first_queue": 30, "queued": 5, "pool": 16, "anchors": 8, "dimension": 16, "negatives": 4}
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},
@@ -53,6 +54,15 @@ VARIANTS: dict[str, dict] = {
     },
     "cutmix_seg official": {"name": "cutmix_seg", "preset": "official", "threshold": 0.25},
     "cutmix_seg classmix": {"name": "cutmix_seg", "mixer": "classmix", "weighting": "none", "supervised_loss": "ohem"},
+    "classmix": {"name": "classmix", "threshold": 0.25, BALANCED: True},
+    "classmix other readings": {
+        "name": "classmix",
+        "preset": "voc",
+        "weighting": "none",
+        "ramp_steps": 5,
+        "teacher_mode": "eval",
+        "teacher_buffers": "copy",
+    },
     "fixmatch official": {"name": "fixmatch", "preset": "official", "threshold": 0.2},
     "fixmatch with components": {
         "name": "fixmatch",
@@ -79,6 +89,24 @@ VARIANTS: dict[str, dict] = {
         ],
     },
     "cps with noise": {"name": "cps", "components": [{"name": "blv_noise", "sigma": 0.5}, "logit_adjustment"]},
+    "unimatch": {"name": "unimatch", "threshold": 0.2},
+    "unimatch official": {"name": "unimatch", "preset": "official", "threshold": 0.2},
+    "unimatch with components": {
+        "name": "unimatch",
+        "preset": "cityscapes",
+        "joint_pass": False,
+        "perturbation": 0.25,
+        "ema_decay": 0.9,
+        "ramp_steps": 5,
+        "mixer": "adaptive_cutmix",
+        "components": [{"name": "dynamic_region", "initial": 0.2}, "equalization_sampling"],
+    },
+    "unimatch without disturbed features": {
+        "name": "unimatch",
+        "feature_weight": 0.0,
+        "strong_views": 1,
+        "threshold": 0.2,
+    },
     # maps of 2x2 cells have few anchors; a weight of 50 would magnify rounding
     "c3": {"name": "c3", **C3},
     "c3 official": {"name": "c3", "preset": "official", **C3, "gather_contrast": True},
@@ -148,6 +176,24 @@ VARIANTS: dict[str, dict] = {
             "equalization_sampling",
         ],
     },
+    "u2pl": {"name": "u2pl", **U2PL, BALANCED: True},
+    "u2pl other readings": {
+        "name": "u2pl",
+        **U2PL,
+        BALANCED: True,
+        "student_view": "strong",
+        "mixer": "classmix",
+        "low_rank": 1,
+        "high_rank": 3,
+        "drop_percent": 50.0,
+        "ramp_steps": 5,
+        "supervised_steps": 1,
+        "components": [
+            {"name": "dynamic_region", "initial": 0.2},
+            {"name": "pixel_contrast", "weight": 0.01, "anchors": 2, "small_groups": "variable", "dimension": 16},
+        ],
+    },
+    "u2pl with adaptive_cutmix": {"name": "u2pl", **U2PL, "mixer": "adaptive_cutmix", "contrast_percent": 50.0},
     "cps cutmix": {"name": "cps", "preset": "cutmix", "ramp_steps": 5},
     "cps with components": {
         "name": "cps",

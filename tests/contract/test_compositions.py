@@ -12,13 +12,14 @@ from evenseg.errors import InputError
 from evenseg.methods.composition import refusal
 from evenseg.training.build import method_class
 
-from .conftest import C3, CAC, COMPONENTS, DES4, make_batch, make_method, make_step
+from .conftest import C3, CAC, COMPONENTS, DES4, U2PL, make_batch, make_method, make_step
 
 METHODS, PARTS = registry.names("method"), registry.names("component")
 METHOD_OPTIONS = {
     "c3": C3,
     "cac": CAC,
     "des4": DES4,
+    "u2pl": U2PL,
     "usrn_joint": {"share": "high", "threshold": 0.2},
     "mean_teacher": {"unsupervised_weight": 1.0, "teacher_mode": "eval", "teacher_buffers": "ema"},
 }

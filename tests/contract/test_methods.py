@@ -238,6 +238,8 @@ def test_pseudo_labels_outside_of_a_step_are_those_of_the_step(spec):
         pytest.skip("its batch statistics are also those of the labeled images")
     if hasattr(method, "window"):
         pytest.skip("it labels windows of the view")
+    if hasattr(method, "drop_percent"):
+        pytest.skip("what it leaves out depends on a further pass, of labeled images and mixtures")
     if getattr(method, "teacher_view", "weak") != "weak":
         pytest.skip("its teacher sees another view")
     for part in method.components:

@@ -40,6 +40,24 @@ def test_any_size_comes_out_and_gradient_reaches_every_trainable_parameter(archi
         assert output.logits.isfinite().all()
 
 
+@pytest.mark.parametrize("architecture", architecture_names())
+def test_a_second_pass_of_the_decoder_sees_the_maps_times_factors(architecture):
+    network = make(architecture, VIT if architecture == "dpt" else SMALL).eval()
+    image = torch.rand(2, 3, 65, 98)
+    alone = network(image)
+    factors = torch.ones(2, network.decoded_channels)
+    same = network(image, second_factor=factors)
+    for one, other in ((same.logits, alone.logits), (same.heads["perturbed"], alone.logits)):
+        torch.testing.assert_close(one, other)
+    for name, feature in alone.features.items():
+        torch.testing.assert_close(same.features[name], feature)
+    factors[0] = 0  # nothing of the first image is left, all of the second
+    less = network(image, second_factor=factors)
+    torch.testing.assert_close(less.logits, alone.logits)
+    torch.testing.assert_close(less.heads["perturbed"][1], alone.logits[1])
+    assert not torch.allclose(less.heads["perturbed"][0], alone.logits[0])
+
+
 REFERENCES = {
     "deeplabv3": {"encoder_output_stride": 8, "decoder_atrous_rates": (12, 24, 36)},
     "deeplabv3plus": {"encoder_output_stride": 16, "decoder_atrous_rates": (6, 12, 18)},

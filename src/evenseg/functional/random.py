@@ -92,7 +92,20 @@ def slot_noise(
     rows = torch.tensor([_mix(base ^ slot) >> 1 for slot in range(first_slot, first_slot + batch)])
     if device is not None and device.type == "cuda":
         rows = rows.pin_memory()
-    state = rows.to(device, non_blocking=True)[:, None] ^ torch.arange(draws, device=device)
+    return spread(rows.to(device, non_blocking=True), draws)
+
+
+def spread(keys: Tensor, draws: int) -> Tensor:
+    """Random integers in 0..2^31-1 that belong to keys, wherever these are.
+
+    Args:
+        keys: (...) int64, evenly distributed over many values.
+        draws: numbers for each of them.
+
+    Returns:
+        (..., draws) int64, a pure function of the key and the number of the draw.
+    """
+    state = keys[..., None] ^ torch.arange(draws, device=keys.device)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         state = (state ^ shift_right(state, shift)) * (factor - (1 << 64))  # int64 arithmetic wraps
     return shift_right(state ^ shift_right(state, 31), 33)

@@ -323,7 +323,7 @@ class DES4(Method):
         assert views.strong is not None
         assert views.mixed is not None
         confidence, label = views.mixed.hard()
-        label, logits = views.mixed.only_valid(label), views.strong.logits
+        label, logits = views.mixed.only_valid(label), self.adjusted(views.strong.logits, step)
         ignore = ignore_label(logits.shape[1])
         if self.reduction == "class_mean":
             pixel = pixel_cross_entropy(logits, label, ignore_index=ignore)

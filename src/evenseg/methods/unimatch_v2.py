@@ -60,6 +60,7 @@ class UniMatchV2(Method):
     """
 
     views = ViewSpec(strong=2)
+    strong_apart = True
 
     def __init__(
         self,
@@ -105,7 +106,9 @@ class UniMatchV2(Method):
         other = step._replace(unlabeled_slot=SECOND + step.unlabeled_slot)
         image, mixed, label = self._mix(unlabeled, 0, target, step)
         second_image, second_mixed, second_label = self._mix(unlabeled, 1, target, other)
-        both = self.student(torch.cat([image, second_image]), channel_factor=self._channels(len(image), step))
+        both = self.student(
+            torch.cat([image, second_image]), strong=True, channel_factor=self._channels(len(image), step)
+        )
         strong, second = both.split(len(image))
         mixed = self.select(mixed, strong, step)
         with eval_mode(self.components):  # they have their statistics from the first view

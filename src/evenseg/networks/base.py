@@ -21,6 +21,7 @@ from evenseg.networks.prototypes import PrototypeHead, PrototypeOptions, mlp_pro
 from evenseg.types import NetworkOutput
 
 Source = Literal["decoder", "high", "low"]
+PERTURBED = "perturbed"  # under this name, logits of a second pass of the decoder are among the heads
 
 
 class SegmentationNetwork(nn.Module):
@@ -96,6 +97,7 @@ class SegmentationNetwork(nn.Module):
         self.register_buffer("scale", 1 / std)
         self.register_buffer("shift", -mean / std)
         self._low = 0  # position of the ``low`` map among the encoder's
+        self._decoded: dict[int, int] = {}  # those that the decoder sees, and how wide they are
         self._pooled: list[str] = []
         self.channels = self._probe()
         self.auxiliary_head = FCNHead(self.channels["middle"], num_classes) if auxiliary else None
@@ -120,6 +122,7 @@ class SegmentationNetwork(nn.Module):
         extras: bool = True,
         strong: bool = False,
         channel_factor: Tensor | None = None,
+        second_factor: Tensor | None = None,
     ) -> NetworkOutput:
         """Logits of images, and what else the network has.
 
@@ -129,6 +132,9 @@ class SegmentationNetwork(nn.Module):
             strong: they are strong views or mixtures, see ``strong_statistics``.
             channel_factor: (B, D) factors of the channels of the encoder's maps from stride 4 on (of a plain
                 transformer: all), of which each takes as many as it has, the first; D is ``max(map_channels)``.
+            second_factor: (B, ``decoded_channels``) float, by which the channels of the encoder's maps are multiplied
+                for a second pass of the decoder, in one batch with the first. The logits it comes to are
+                ``heads["perturbed"]``, at input size; all else is of the maps as they are.
 
         Returns:
             logits (B, C, H, W); features ``low`` (the encoder's map at stride 4; of a plain transformer its
@@ -140,7 +146,7 @@ class SegmentationNetwork(nn.Module):
         """
         if strong and self.strong_statistics == "separate":
             with unnoted_statistics(self):
-                return self.forward(image, extras=extras, channel_factor=channel_factor)
+                return self.forward(image, extras=extras, channel_factor=channel_factor, second_factor=second_factor)
         height, width = image.shape[-2:]
         if self.training:
             self.check_batch(image.shape[0])
@@ -150,7 +156,12 @@ class SegmentationNetwork(nn.Module):
             # none; reflection did as well, but cannot be wider than the image.
             image = F.pad(image, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         normalised = torch.addcmul(self.shift, image, self.scale)
-        maps, decoded, embedding, logits = self._run(normalised, channel_factor)
+        maps, decoded, embedding, logits = self._run(normalised, channel_factor, second_factor)
+        perturbed = None
+        if second_factor is not None:
+            decoded, _ = decoded.chunk(2)
+            embedding = None if embedding is None else embedding.chunk(2)[0]
+            logits, perturbed = logits.chunk(2)
 
         def resize(prediction: Tensor) -> Tensor:
             if prediction.shape[-2:] != padded:
@@ -165,6 +176,8 @@ class SegmentationNetwork(nn.Module):
         if embedding is not None:
             source["embedding"] = embedding
         heads, coarse = {}, {"class": logits}
+        if perturbed is not None:
+            heads[PERTURBED] = resize(perturbed)
         if extras:
             if self.training and self.auxiliary_head is not None:
                 heads["auxiliary"] = resize(self.auxiliary_head(maps[-2]))
@@ -191,7 +204,7 @@ class SegmentationNetwork(nn.Module):
             on: the feature it sees; ``channels`` tells how wide each is.
             upsample: bring the output to input size; False leaves it at the feature's.
         """
-        if name in self.heads or name == "auxiliary":
+        if name in self.heads or name in ("auxiliary", PERTURBED):
             raise ValueError(f"the network has a head {name!r} already")
         self.heads[name] = replace_batch_norm(module) if self.norm == "group" else module
         self._head_options[name] = (on, upsample)
@@ -261,6 +274,11 @@ class SegmentationNetwork(nn.Module):
                     "network.norm to group or frozen"
                 )
 
+    @property
+    def decoded_channels(self) -> int:
+        """How many channels the maps that the decoder sees have together."""
+        return sum(self._decoded.values())
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Trainable parameters of the encoder, and of the stages of it that branches have for themselves."""
         return [p for encoder in self._encoders() for p in encoder.parameters() if p.requires_grad]
@@ -312,19 +330,38 @@ class SegmentationNetwork(nn.Module):
         return [self.encoder, *(each.encoder for each in self.branches.values() if isinstance(each, Branch))]
 
     def _run(
-        self, normalised: Tensor, channel_factor: Tensor | None = None
+        self, normalised: Tensor, channel_factor: Tensor | None = None, second_factor: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor, Tensor | None, Tensor]:
-        """Encoder maps, decoder output, embedding if there is one, and logits at whatever size the decoder has."""
+        """Encoder maps, decoder output, embedding if there is one, and logits at whatever size the decoder has.
+
+        With ``second_factor``, all but the maps are of the maps as they are, and then of those multiplied by it.
+        """
         encoded = self.encoder(normalised)
         maps = encoded[0] if isinstance(encoded, tuple) else encoded  # a transformer's come with its tokens
         if channel_factor is not None:
             maps = [*maps[: self._low], *(_scaled(each, channel_factor) for each in maps[self._low :])]
             encoded = (maps, *encoded[1:]) if isinstance(encoded, tuple) else maps
+        if second_factor is not None:
+            twice = self._twice(maps, second_factor)
+            encoded = (
+                (twice, [t if t is None else torch.cat([t, t]) for t in encoded[1]])
+                if isinstance(encoded, tuple)
+                else twice
+            )
         decoded = self.decoder(encoded)
         if isinstance(self.segmentation_head, PrototypeHead):
             embedding = self.segmentation_head.project(decoded)
             return maps, decoded, embedding, self.segmentation_head.classify(embedding)
         return maps, decoded, None, self.segmentation_head(decoded)
+
+    def _twice(self, maps: list[Tensor], factors: Tensor) -> list[Tensor]:
+        """The maps that the decoder sees as they are and, behind these, multiplied by (B, ``decoded_channels``)."""
+        doubled = list(maps)
+        parts = torch.split(factors, list(self._decoded.values()), dim=1)
+        for position, factor in zip(self._decoded, parts, strict=True):
+            one = maps[position]
+            doubled[position] = torch.cat([one, one * factor[:, :, None, None].to(one.dtype)])
+        return doubled
 
     def _probe(self) -> dict[str, int]:
         """Pass one tiny image: do the parts fit, how wide are the maps, and which parameters are idle?
@@ -345,6 +382,7 @@ class SegmentationNetwork(nn.Module):
             maps, decoded, _, logits = self._run(torch.zeros(1, 3, side, side))
             trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(logits.sum(), trainable, allow_unused=True)
+            self._decoded = self._seen_by_the_decoder(side)
         for hook in hooks:
             hook.remove()
         for parameter, gradient in zip(trainable, gradients, strict=True):
@@ -354,6 +392,17 @@ class SegmentationNetwork(nn.Module):
         self.map_channels = [each.shape[1] for each in maps[self._low :]]
         source = {"low": maps[self._low], "middle": maps[-2], "high": maps[-1], "decoder": decoded}
         return {name: feature.shape[1] for name, feature in source.items()}
+
+    def _seen_by_the_decoder(self, side: int) -> dict[int, int]:
+        """Position and width of the encoder's maps that a decoder's output depends on."""
+        encoded = self.encoder(torch.zeros(1, 3, side, side))
+        maps = encoded[0] if isinstance(encoded, tuple) else encoded
+        leaves = [each.detach().requires_grad_() for each in maps]
+        decoded = self.decoder((leaves, encoded[1]) if maps is not encoded else leaves)
+        gradients = torch.autograd.grad(decoded.sum(), leaves, allow_unused=True)
+        return {
+            i: len(leaf[0]) for i, (leaf, found) in enumerate(zip(leaves, gradients, strict=True)) if found is not None
+        }
 
     @torch.no_grad()
     def _smallest_side(self) -> int:

@@ -36,3 +36,18 @@ class ProjectionHead(nn.Sequential):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
         super().__init__(layers[0], nn.ReLU(inplace=True), layers[1])
+
+
+class RepresentationHead(nn.Sequential):
+    """3x3 convolution, batch norm, ReLU, 1x1 convolution: the embedding that U2PL keeps in queues.
+
+    (B, in_channels, h, w) to (B, dimension, h, w), not normalised.
+    """
+
+    def __init__(self, in_channels: int, dimension: int = 256) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, dimension, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(dimension),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(dimension, dimension, kernel_size=1),
+        )

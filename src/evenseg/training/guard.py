@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from evenseg.components.class_queues import ClassQueues
 from evenseg.functional.distributed import sum_over_ranks, world_size
 
 
@@ -22,7 +23,9 @@ class Guard:
     """
 
     def __init__(self, method: nn.Module) -> None:
-        buffers = [b for b in method.buffers() if b.numel()]
+        self._journals = [module for module in method.modules() if isinstance(module, ClassQueues)]
+        own = {id(module.get_buffer(name)) for module in self._journals for name in module.journaled}
+        buffers = [b for b in method.buffers() if b.numel() and id(b) not in own]
         self._kinds = [
             [b for b in buffers if b.dtype == dtype] for dtype in sorted({b.dtype for b in buffers}, key=str)
         ]
@@ -31,7 +34,9 @@ class Guard:
         self._steps: list[int] = []
 
     def remember(self) -> None:
-        """Before the forward pass: a copy of all buffers, one concatenation per dtype."""
+        """Before the forward pass: a copy of all buffers but long queues, one concatenation per dtype."""
+        for journal in self._journals:
+            journal.begin_step()
         self._before = [torch.cat([b.reshape(-1) for b in kind]) for kind in self._kinds]
 
     def judge(self, step: int, loss: Tensor, gradients: Iterable[Tensor]) -> Tensor:
@@ -55,6 +60,8 @@ class Guard:
             now = torch.cat([b.reshape(-1) for b in kind])
             kept = torch.split(torch.where(bad.bool(), before, now), [b.numel() for b in kind])
             torch._foreach_copy_(kind, [part.view_as(b) for part, b in zip(kept, kind, strict=True)])
+        for journal in self._journals:
+            journal.roll_back(bad)
 
     def bad_steps(self) -> list[int]:
         """The bad steps since the last call; waits for the device."""
