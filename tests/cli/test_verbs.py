@@ -21,7 +21,7 @@ from evenseg.config import load_config, packaged_configs
 
 from .conftest import Cli, Folder
 
-VERBS = ["train", "evaluate", "predict", "pseudo-label", "export", "list", "describe"]
+VERBS = ["train", "evaluate", "predict", "pseudo-label", "export", "list", "describe", "data"]
 
 
 def test_without_arguments_the_help_is_shown(cli: Cli) -> None:

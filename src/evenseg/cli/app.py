@@ -13,6 +13,7 @@ from evenseg.cli.benchmark import benchmark
 from evenseg.cli.catalog import describe, list_names
 from evenseg.cli.cluster import cluster
 from evenseg.cli.compare import compare
+from evenseg.cli.data import data
 from evenseg.cli.evaluate import evaluate
 from evenseg.cli.export import export
 from evenseg.cli.predict import predict
@@ -40,6 +41,7 @@ app.command("export", short_help="Take a trained network away: ONNX, torch.expor
 app.command("benchmark", short_help="Train a plan of runs and tabulate them.")(benchmark)
 app.command("compare", short_help="Two runs side by side, with intervals.")(compare)
 app.command("report", short_help="One page about runs: scores, curves, pictures.")(report)
+app.add_typer(data, name="data", short_help="Published splits of data sets: list, describe, get.")
 app.command("list", short_help="Methods, losses, encoders, configs ... by name.")(list_names)
 app.command("describe", short_help="What a method or a part of one takes.")(describe)
 

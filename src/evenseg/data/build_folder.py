@@ -16,6 +16,7 @@ from evenseg.data.lists import Entry, format_line, read_source
 from evenseg.data.memory import Memory, file_state, memory_file
 from evenseg.data.pseudo_labeled import KEY as PSEUDO_LABELED
 from evenseg.data.pseudo_labeled import pseudo_label_classes, read_pseudo_labeled, with_label_files
+from evenseg.data.split_lists import resolve
 from evenseg.data.splits import draw, fingerprint, is_amount, labeled_count, missing_class_warnings, withhold
 from evenseg.data.subclasses import Labeled, read_subclasses
 from evenseg.errors import InputError
@@ -33,6 +34,7 @@ def build_folder(
     """The data in ``data.root``; see ``build_data``."""
     check = _checker(config, cache_dir, progress)
     root, classes = check.root, check.classes
+    config = _with_published_lists(config, root, cache_dir)
     scored = {key: _scored_entries(config, key, root) for key in ("val", "test") if getattr(config, key) is not None}
     labeled, left = _labeled_entries(config, root, check)
     refuse_leaks(labeled, "labeled", scored, root)
@@ -142,6 +144,13 @@ def _classes_file(config: DataConfig, root: Path) -> Path:
         return root / "classes.json"
     own = Path(os.path.expanduser(config.classes))
     return own if os.path.exists(own) and not os.path.exists(root / own) else root / own
+
+
+def _with_published_lists(config: DataConfig, root: Path, cache_dir: Path) -> DataConfig:
+    """Names of published lists become the files that are kept of them."""
+    given = {"labeled": None if is_amount(config.labeled or "") else config.labeled, "train": config.train}
+    files = {key: resolve(str(value), root, cache_dir, key=key) for key, value in given.items() if value is not None}
+    return config.model_copy(update=files)
 
 
 def _labeled_entries(config: DataConfig, root: Path, check: Checker) -> tuple[list[Entry], list[Entry] | None]:

@@ -15,6 +15,7 @@ import torch
 from evenseg import __version__
 from evenseg.data.dataset import DataSplits
 from evenseg.data.image_ids import ids_sha256
+from evenseg.data.split_registry import registry
 
 LIBRARIES = (
     "torch",
@@ -29,8 +30,12 @@ LIBRARIES = (
 
 
 def environment(precision: str, world_size: int, splits: DataSplits) -> dict[str, Any]:
-    """Versions, hardware, git commit and fingerprints of the lists: of their lines, and of the ids of their images."""
+    """Versions, hardware, git commit and fingerprints of the lists: of their lines, and of the ids of their images.
+
+    ``published_split`` names the published lists that hold the labeled images and no others, however they were given.
+    """
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    ids = _ids_sha256(splits)
     return {
         "evenseg": __version__,
         "git": _git_commit(),
@@ -44,7 +49,8 @@ def environment(precision: str, world_size: int, splits: DataSplits) -> dict[str
         "precision": precision,
         "processes": world_size,
         "split_sha256": splits.split_sha256,
-        "ids_sha256": _ids_sha256(splits),
+        "ids_sha256": ids,
+        "published_split": registry().with_images(ids["labeled"]),
     }
 
 
