@@ -48,15 +48,17 @@ def test_all_lists(cli: Cli) -> None:
     text = cli("data", "splits").out
     rows = {line.split()[0]: line for line in text.splitlines() if line.count("/") >= 2}
     assert len(rows) == 81
-    assert re.search(
-        r" 662 +feea4692 +unimatch_u2pl_variant +high-quality first +U2PL", rows["pascal/aug_1_16_662/u2pl"]
-    )
-    assert re.search(r" 186 +1e5363dd +cps, unimatch +USRN", rows["cityscapes/1_16_186/usrn"])
-    assert re.search(r" 732 +1c27978c +PseudoSeg, CPS", rows["pascal/classic_1_2_732/cps_pseudoseg"])
+    found = {name: line.split(maxsplit=3)[1:] for name, line in rows.items()}
+    sixteenth = [found[f"pascal/aug_1_16_662/{source}"][1] for source in ("cps", "unimatch", "usrn", "pixelssl_seed0")]
+    assert sixteenth == ["a", "a", "b", "b"]
+    assert [cell.rstrip() for cell in found["pascal/aug_1_16_662/u2pl"]] == ["662", "e*", "U2PL"]
+    assert [cell.rstrip() for cell in found["pascal/aug_1_16_662/unimatch_u2pl_variant"]] == ["662", "e*", "UniMatch"]
+    assert [cell.rstrip() for cell in found["pascal/classic_1_2_732/cps_pseudoseg"]] == ["732", "a", "PseudoSeg, CPS"]
+    assert found["pascal/classic_1_2_732/u2pl"][1] == found["pascal/classic_1_2_732/unimatch"][1] == "b"
     some = cli("data", "splits", "cityscapes/1_8_372").out
     assert len(re.findall("^cityscapes/1_8_372/", some, re.MULTILINE)) == 5
     assert "pascal" not in some
-    assert "high-quality" not in some
+    assert "finely" not in some
 
 
 def test_one_list(cli: Cli) -> None:

@@ -89,16 +89,18 @@ def _list(names: list[str], known: Registry, cache_dir: Path) -> None:
     rows = []
     for name in names:
         split = known.splits[name]
-        equal = [_source(other) for other in known.of_one_protocol(name) if other in _equal(name, known)]
+        hashes = list(dict.fromkeys(known.splits[other].ids_sha256 for other in known.of_one_protocol(name)))
+        letter = "abcdefghijklmnopqrstuvwxyz"[hashes.index(split.ids_sha256)] + ("*" if split.family else "")
         kept = "kept" if kept_file(name, cache_dir).exists() else ""
-        row = [name, str(split.images), split.ids_sha256[:8], ", ".join(equal), split.family or "", kept]
-        rows.append([*row, ", ".join(split.papers)])
-    print_table(["split", "images", "set", "same images as", "family", "here", "papers"], rows)
-    print("\nResults on one set are comparable, where unlabeled images and protocol are the same too; results on")
-    print("different sets are not: lists of one size are different draws.")
+        rows.append([name, str(split.images), letter, kept, ", ".join(split.papers)])
+    print_table(["split", "images", "set", "here", "papers"], rows)
+    print("\nLists of one DATASET/PROTOCOL with the same letter hold the same images: results on them are comparable,")
+    print("where unlabeled images and protocol are the same too. Other letters are other draws, and not comparable.")
     if any(known.splits[name].family for name in names):
-        print("The lists `high-quality first` take the 1464 finely labeled images before any other. Other lists of the")
-        print("10582 have coarser labels: a difference between the two tells of the labels and not of the methods.")
+        print(
+            "* takes the 1464 finely labeled images before any other. The other lists of the 10582 have coarser labels:"
+        )
+        print("  a difference between the two tells of the labels and not of the methods.")
     print("`evenseg data splits NAME` tells more of one, `evenseg data splits get NAME` gets it.")
 
 
@@ -147,7 +149,3 @@ def _describe(name: str, known: Registry, cache_dir: Path) -> None:
 def _equal(name: str, known: Registry) -> list[str]:
     """The other lists of the same images."""
     return [other for other in known.with_images(known[name].ids_sha256) if other != name]
-
-
-def _source(name: str) -> str:
-    return name.rpartition("/")[2]
