@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from evenseg.config import DataConfig
+from evenseg.data.build import build_data
 from evenseg.data.image_ids import ids_sha256
+from evenseg.errors import InputError
 from tests.data.split_toys import toy_split, use_registry
 
 from .conftest import Cli, Folder
@@ -120,6 +123,37 @@ def test_a_run_on_a_published_list(cli: Cli, clone: Path, folder: Folder, tmp_pa
     assert recorded["ids_sha256"]["labeled"] == ids_sha256(["2", "5"])
     assert recorded["published_split"] == [NAME, "toy/1_4/again"]
     assert f"labeled: {NAME}\n" in (run / "config.yaml").read_text()
+
+
+@pytest.mark.usefixtures("toys")
+def test_the_full_list_may_be_a_published_one(cli: Cli, clone: Path, folder: Folder) -> None:
+    cli("data", "splits", "get", NAME, "--from", clone)
+    config = DataConfig(root=str(folder.root), labeled=NAME, train="toy/1_4/another")
+    assert build_data(config, seed=0, needs_unlabeled=False).lists["labeled"][0] == "images/5.png labels/5.png"
+    with pytest.raises(InputError, match="data.train: the published split toy/1_4/another is not on this machine"):
+        build_data(config, seed=0)
+    (clone / "lists/some.txt").write_text("2\n4\n")
+    assert cli("data", "splits", "get", "toy/1_4/another", "--from", clone).code == 0
+    assert build_data(config, seed=0).lists["unlabeled"] == ["images/4.png"]
+    drawn = config.model_copy(update={"labeled": 1})
+    assert build_data(drawn, seed=0, needs_unlabeled=False).lists["labeled"][0].startswith("images/")
+
+
+@pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize("labels", [True, False])
+def test_paths_are_those_of_the_full_list_where_it_has_labels(
+    cli: Cli, clone: Path, folder: Folder, tmp_path: Path, labels: bool
+) -> None:
+    cli("data", "splits", "get", NAME, "--from", clone)
+    (folder.root / "labels").rename(folder.root / ("other" if labels else "labels"))
+    lines = [f"./images/{i}.png" + (f" other/{i}.png" if labels else "") for i in range(8)]
+    (folder.root / "train.txt").write_text("\n".join(lines))
+    config = DataConfig(root=str(folder.root), labeled=NAME, train="train.txt")
+    splits = build_data(config, seed=0)
+    assert splits.lists["labeled"] == (
+        [lines[5], lines[2]] if labels else ["images/5.png labels/5.png", "images/2.png labels/2.png"]
+    )
+    assert splits.lists["unlabeled"] == [f"./images/{i}.png" for i in range(8) if i not in (2, 5)]
 
 
 def test_the_help_says_how(cli: Cli) -> None:

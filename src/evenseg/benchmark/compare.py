@@ -14,30 +14,55 @@ from evenseg.training.folder import read_run
 
 
 class Comparison(NamedTuple):
-    """Two runs and the differences of the first minus the second."""
+    """Two runs, differences of the first minus the second. reason: why they are not comparable; None: they are."""
 
     ours: Finished
     theirs: Finished
     differences: list[Difference]
+    reason: str | None = None
 
 
-def compare_runs(ours: Path, theirs: Path, units: Units) -> Comparison:
+def compare_runs(ours: Path, theirs: Path, units: Units, *, force: bool = False) -> Comparison:
     """Compares the headline figures of two runs.
 
+    Args:
+        ours, theirs: run folders.
+        units: what counts as one image.
+        force: compare runs that are not comparable too, without intervals.
+
     Raises:
-        InputError: one is not finished, or they were trained or scored on unlike lists or by unlike protocols.
+        InputError: one is not finished or has no score, or they were trained or scored on unlike lists or by unlike
+            protocols.
     """
     first, second = _read(ours), _read(theirs)
     found, reason = compare_finished(first, second, units)
-    if reason:
-        raise InputError(f"{ours} and {theirs} are not comparable: {reason}; compare runs of one split and protocol")
-    return Comparison(first, second, found)
+    if reason and force and first.result["split"] is not None and second.result["split"] is not None:
+        blind = [run._replace(images=None) for run in (first, second)]  # an interval would say that this is evidence
+        found = differences(blind[:1], blind[1:], units)
+    elif reason:
+        raise InputError(
+            f"{ours} and {theirs} are not comparable: {reason}; compare runs of one split and protocol, "
+            "or see both all the same with --force"
+        )
+    return Comparison(first, second, found, reason)
+
+
+def lists_of(run: Finished) -> str:
+    """What a run was trained and scored on, published lists by name and others by the front of a hash; the protocol."""
+    hashes = run.environment["split_sha256"]
+    named = run.environment.get("published_split") or []  # runs of earlier versions have none
+    parts = [f"labeled {' = '.join(named) or hashes['labeled'][:12]}"]
+    parts += [f"{key} {hashes[key][:12]}" for key in ("unlabeled", str(run.result["split"])) if key in hashes]
+    return ", ".join([*parts, run.result["protocol"]])
 
 
 def compare_finished(ours: Finished, theirs: Finished, units: Units) -> tuple[list[Difference], str | None]:
     """The differences of two finished runs, none where they are not comparable, and the reason then."""
     lists = [run.environment["split_sha256"] for run in (ours, theirs)]
     reason = unlike(ours.result, theirs.result, *lists)
+    names = [" = ".join(run.environment.get("published_split") or []) for run in (ours, theirs)]
+    if reason and any(names) and lists[0].get("labeled") != lists[1].get("labeled"):
+        reason += f" (labeled: {' and '.join(name or 'no published list' for name in names)})"
     return ([] if reason else differences([ours], [theirs], units)), reason
 
 

@@ -11,6 +11,7 @@ from evenseg.data.check import Checker, Progress, overlap, raise_faults
 from evenseg.data.classes import Classes, load_classes
 from evenseg.data.dataset import DataSplits
 from evenseg.data.folder import FolderDataset
+from evenseg.data.image_ids import image_id
 from evenseg.data.leaks import refuse_labeled, refuse_leaks, transductive_warnings
 from evenseg.data.lists import Entry, format_line, read_source
 from evenseg.data.memory import Memory, file_state, memory_file
@@ -34,9 +35,11 @@ def build_folder(
     """The data in ``data.root``; see ``build_data``."""
     check = _checker(config, cache_dir, progress)
     root, classes = check.root, check.classes
-    config = _with_published_lists(config, root, cache_dir)
+    given, config = config, _with_published_lists(config, root, cache_dir, needs_unlabeled)
     scored = {key: _scored_entries(config, key, root) for key in ("val", "test") if getattr(config, key) is not None}
     labeled, left = _labeled_entries(config, root, check)
+    if config.labeled != given.labeled:
+        labeled = _as_in_train(labeled, config, root)
     refuse_leaks(labeled, "labeled", scored, root)
     pseudo_labeled = _pseudo_labeled_entries(config, root, labeled, scored)
     unlabeled = _unlabeled_entries(config, root, labeled, left) if needs_unlabeled else None
@@ -61,14 +64,14 @@ def build_folder(
         warnings += _check_unlabeled(unlabeled, check, config.max_unreadable)
         warnings += transductive_warnings(unlabeled, scored, root)
 
-    given = {
+    entries_of = {
         "labeled": labeled,
         "unlabeled": unlabeled,
         PSEUDO_LABELED: pseudo_labeled,
         **scored,
         "holdout": withheld or None,
     }
-    lists = {key: entries for key, entries in given.items() if entries is not None}
+    lists = {key: entries for key, entries in entries_of.items() if entries is not None}
     datasets = {key: FolderDataset(root, entries, classes, resize=config.resize) for key, entries in lists.items()}
     if pseudo_labeled is not None:
         datasets[PSEUDO_LABELED] = FolderDataset(root, pseudo_files, pseudo_classes, resize=config.resize)
@@ -146,11 +149,27 @@ def _classes_file(config: DataConfig, root: Path) -> Path:
     return own if os.path.exists(own) and not os.path.exists(root / own) else root / own
 
 
-def _with_published_lists(config: DataConfig, root: Path, cache_dir: Path) -> DataConfig:
-    """Names of published lists become the files that are kept of them."""
-    given = {"labeled": None if is_amount(config.labeled or "") else config.labeled, "train": config.train}
-    files = {key: resolve(str(value), root, cache_dir, key=key) for key, value in given.items() if value is not None}
+def _with_published_lists(config: DataConfig, root: Path, cache_dir: Path, needs_unlabeled: bool) -> DataConfig:
+    """Names of published lists become the files that are kept of them, where the lists are needed."""
+    drawn = is_amount(config.labeled or "")
+    needs_train = drawn or (needs_unlabeled and config.unlabeled is None)
+    values = {"labeled": None if drawn else config.labeled, "train": config.train if needs_train else None}
+    files = {key: resolve(str(value), root, cache_dir, key=key) for key, value in values.items() if value is not None}
     return config.model_copy(update=files)
+
+
+def _as_in_train(labeled: Sequence[Entry], config: DataConfig, root: Path) -> list[Entry]:
+    """The images of a published list with the paths that ``data.train`` has for them: labels may lie elsewhere."""
+    if config.train is None:
+        return list(labeled)
+    try:
+        train = read_source(config.train, root, key="train", labeled=True, labels=config.labels)
+    except InputError:  # images alone; what else may be wrong is told by whoever needs the list
+        return list(labeled)
+    by_id: dict[str, Entry | None] = {}
+    for entry in train:
+        by_id[image_id(entry.image)] = None if image_id(entry.image) in by_id else entry
+    return [by_id.get(image_id(entry.image)) or entry for entry in labeled]
 
 
 def _labeled_entries(config: DataConfig, root: Path, check: Checker) -> tuple[list[Entry], list[Entry] | None]:
