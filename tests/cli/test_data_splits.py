@@ -130,7 +130,7 @@ def test_the_full_list_may_be_a_published_one(cli: Cli, clone: Path, folder: Fol
     cli("data", "splits", "get", NAME, "--from", clone)
     config = DataConfig(root=str(folder.root), labeled=NAME, train="toy/1_4/another")
     assert build_data(config, seed=0, needs_unlabeled=False).lists["labeled"][0] == "images/5.png labels/5.png"
-    with pytest.raises(InputError, match="data.train: the published split toy/1_4/another is not on this machine"):
+    with pytest.raises(InputError, match=r"data.train: the published split toy/1_4/another is not on this machine"):
         build_data(config, seed=0)
     (clone / "lists/some.txt").write_text("2\n4\n")
     assert cli("data", "splits", "get", "toy/1_4/another", "--from", clone).code == 0
