@@ -311,7 +311,13 @@ VARIANTS: dict[str, dict] = {
         "ratio": "batch_min",
         "reweight": False,
     },
-    "cutmix_seg with adaptive_cutmix": {"name": "cutmix_seg", "mixer": "adaptive_cutmix"},
+    "cutmix_seg with adaptive_cutmix": {
+        "name": "cutmix_seg",
+        "mixer": "adaptive_cutmix",
+        "components": [
+            {"name": "pixel_contrast", "weight": 0.01, "anchors": 2, "small_groups": "variable", "dimension": 16}
+        ],
+    },
     "fixmatch official with adaptive_cutmix": {
         "name": "fixmatch",
         "preset": "official",

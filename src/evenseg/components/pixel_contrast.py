@@ -149,7 +149,7 @@ class PixelContrast(Component):
         keys = anchors
         if not aligned:
             own_label = _confident_label(views.target, of_teacher)
-            keys = self._sample(own_label, None, step, step.unlabeled_slot, "keys")
+            keys = self._sample(own_label, None, step, step.unlabeled_slot, "keys", slots=len(feature))
         return _Set(
             _rows(feature, anchors),
             anchors.label.flatten(),
@@ -158,8 +158,18 @@ class PixelContrast(Component):
             own=aligned and not self.include_self,
         )
 
-    def _sample(self, label: Tensor, student: NetworkOutput | None, step: Step, slot: int, stream: str) -> Anchors:
-        """Positions of (B, h, w) labels; ``student``: whose other opinion makes a pixel hard."""
+    def _sample(
+        self,
+        label: Tensor,
+        student: NetworkOutput | None,
+        step: Step,
+        slot: int,
+        stream: str,
+        *,
+        slots: int | None = None,
+    ) -> Anchors:
+        """Positions of (B, h, w) labels; ``student``: whose other opinion makes a pixel hard. slots: images of this
+        process that have a slot; the others are their partners."""
         hard = None
         if student is not None and self.sampling == "segmentation":
             logits = student.logits.detach()
@@ -169,10 +179,16 @@ class PixelContrast(Component):
         for skipped in self.skip_classes:
             label = label.masked_fill(label == skipped, -1)
         flat = label.flatten(1)
+        slots = slots or len(flat)
+        streams = [f"contrast {stream}", f"contrast {stream} of partners"][: len(flat) // slots]
+        noise = [
+            slot_noise(step.seed, step.index, slot, slots, flat.shape[1], stream=each, device=flat.device)
+            for each in streams
+        ]
         return sample_anchors(
             flat,
             hard,
-            slot_noise(step.seed, step.index, slot, *flat.shape, stream=f"contrast {stream}", device=flat.device),
+            torch.cat(noise),
             num_classes=self.num_classes,
             quota=self.anchors,
             small_groups=self.small_groups,
