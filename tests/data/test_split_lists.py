@@ -168,7 +168,9 @@ class Evil:
         return os.mkdir, ("evil",)
 
 
-@pytest.mark.parametrize("value", [Evil(), [0, 0], [1, 2], np.array([0.0, 1.0]), np.eye(2), "ab", None], ids=list("abcdefg"))
+@pytest.mark.parametrize(
+    "value", [Evil(), [0, 0], [1, 2], np.array([0.0, 1.0]), np.eye(2), "ab", None], ids=list("abcdefg")
+)
 def test_a_pickle_of_anything_else_is_refused_and_runs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object
 ) -> None:
