@@ -17,6 +17,7 @@ from evenseg.networks.build import Parts, build_parts, resolve_architecture, res
 from evenseg.networks.heads import FCNHead
 from evenseg.networks.norm import freeze_batch_norm, replace_batch_norm, unnoted_statistics
 from evenseg.networks.outline import encoder_layers
+from evenseg.networks.probe import probe
 from evenseg.networks.prototypes import PrototypeHead, PrototypeOptions, mlp_projection
 from evenseg.types import NetworkOutput
 
@@ -96,10 +97,18 @@ class SegmentationNetwork(nn.Module):
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (parts.mean, parts.std))
         self.register_buffer("scale", 1 / std)
         self.register_buffer("shift", -mean / std)
-        self._low = 0  # position of the ``low`` map among the encoder's
-        self._decoded: dict[int, int] = {}  # those that the decoder sees, and how wide they are
-        self._pooled: list[str] = []
-        self.channels = self._probe()
+        super().train(False)
+        found = probe(self, self._parts_of, self.multiple, partial(unfit, self.architecture, self.encoder_name))
+        for idle in found.idle:  # optimisers would decay them, and DDP wait for their gradient
+            idle.requires_grad_(False)
+        self.smallest, self._low, self._decoded, self._pooled = found.smallest, found.low, found.seen, found.pooled
+        self.map_channels = found.maps[found.low :]
+        self.channels = {
+            "low": found.maps[found.low],
+            "middle": found.maps[-2],
+            "high": found.maps[-1],
+            "decoder": found.decoder,
+        }
         self.auxiliary_head = FCNHead(self.channels["middle"], num_classes) if auxiliary else None
         self.heads = nn.ModuleDict()
         self._head_options: dict[str, tuple[Source, bool]] = {}
@@ -235,7 +244,7 @@ class SegmentationNetwork(nn.Module):
             if self.norm == "group":
                 replace_batch_norm(new)
             for ours, theirs in zip(new.parameters(), own.parameters(), strict=True):
-                ours.requires_grad_(theirs.requires_grad)  # those that the logits do not depend on, see ``_probe``
+                ours.requires_grad_(theirs.requires_grad)  # those that the logits do not depend on, see ``probe``
         decoder = None if share == "high" else parts.decoder
         self.branches[name] = Branch(stages, decoder, parts.segmentation_head, share, self._low)
         self.train(self.training)
@@ -363,62 +372,10 @@ class SegmentationNetwork(nn.Module):
             doubled[position] = torch.cat([one, one * factor[:, :, None, None].to(one.dtype)])
         return doubled
 
-    def _probe(self) -> dict[str, int]:
-        """Pass one tiny image: do the parts fit, how wide are the maps, and which parameters are idle?
-
-        Parameters the logits do not depend on (the final norm of a transformer, stages a decoder leaves out)
-        are frozen: optimisers would decay them, and DDP wait for their gradient.
-        """
-        super().train(False)
-        self.smallest = self._smallest_side()
-        # so large that a map of one pixel is a pooled one, also at stride 32 of a transformer's patches
-        side = self.multiple * -(-2 * max(self.smallest, 32) // self.multiple)
-        hooks = [
-            module.register_forward_pre_hook(partial(self._note_pooled, name))
-            for name, module in self.named_modules()
-            if isinstance(module, _BatchNorm)
-        ]
-        with torch.enable_grad():
-            maps, decoded, _, logits = self._run(torch.zeros(1, 3, side, side))
-            trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            gradients = torch.autograd.grad(logits.sum(), trainable, allow_unused=True)
-            self._decoded = self._seen_by_the_decoder(side)
-        for hook in hooks:
-            hook.remove()
-        for parameter, gradient in zip(trainable, gradients, strict=True):
-            if gradient is None:
-                parameter.requires_grad_(False)
-        self._low = next(i for i, m in enumerate(maps) if m.shape[1] and m.shape[-1] * 4 <= side)
-        self.map_channels = [each.shape[1] for each in maps[self._low :]]
-        source = {"low": maps[self._low], "middle": maps[-2], "high": maps[-1], "decoder": decoded}
-        return {name: feature.shape[1] for name, feature in source.items()}
-
-    def _seen_by_the_decoder(self, side: int) -> dict[int, int]:
-        """Position and width of the encoder's maps that a decoder's output depends on."""
-        encoded = self.encoder(torch.zeros(1, 3, side, side))
-        maps = encoded[0] if isinstance(encoded, tuple) else encoded
-        leaves = [each.detach().requires_grad_() for each in maps]
-        decoded = self.decoder((leaves, encoded[1]) if maps is not encoded else leaves)
-        gradients = torch.autograd.grad(decoded.sum(), leaves, allow_unused=True)
-        return {
-            i: len(leaf[0]) for i, (leaf, found) in enumerate(zip(leaves, gradients, strict=True)) if found is not None
-        }
-
-    @torch.no_grad()
-    def _smallest_side(self) -> int:
-        """Side of the smallest image that passes; decoders with pooling of their own refuse small maps."""
-        for side in (self.multiple, 2 * self.multiple, 4 * self.multiple, 8 * self.multiple):
-            try:
-                self._run(torch.zeros(1, 3, side, side))
-            except Exception as error:
-                refusal = error
-            else:
-                return side
-        raise unfit(self.architecture, self.encoder_name, refusal) from refusal
-
-    def _note_pooled(self, name: str, module: nn.Module, inputs: tuple[Tensor]) -> None:
-        if inputs[0].shape[-2:].numel() == 1:
-            self._pooled.append(name)
+    def _parts_of(self, normalised: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Encoder maps, decoder output and logits."""
+        maps, decoded, _, logits = self._run(normalised)
+        return maps, decoded, logits
 
 
 def _scaled(feature: Tensor, channel_factor: Tensor) -> Tensor:
