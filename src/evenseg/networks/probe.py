@@ -16,11 +16,13 @@ Run = Callable[[Tensor], tuple[list[Tensor], Tensor, Tensor]]  # images to encod
 class Probed(NamedTuple):
     """What was found out.
 
-    smallest: side of the smallest image that passes. low: position of the map at stride 4 among the encoder's, the
-    first of a plain transformer. maps: channels of all of them. decoder: channels of the decoder's output. seen: position and
-    channels of the maps that the decoder's output depends on. pooled: names of the batch norms that see single values.
-    idle: parameters that the logits do not depend on: of the final norm of a transformer, of stages that a decoder
-    leaves out.
+    smallest: side of the smallest image that passes.
+    low: position of the map at stride 4 among the encoder's, the first of a plain transformer.
+    maps: channels of all of them.
+    decoder: channels of the decoder's output.
+    seen: position and channels of the maps that the decoder's output depends on.
+    pooled: names of the batch norms that see single values.
+    idle: parameters that the logits do not depend on: of the final norm of a transformer, of stages left out.
     """
 
     smallest: int
