@@ -152,7 +152,7 @@ def test_arguments_are_converted_to_the_types_of_the_signature(parts):
         ({"mixer": 3}, "x.mixer must be a name, or a mapping with a name and arguments, not 3"),
         ({"mixer": {"name": "cutmix", "aera": 1}}, "x.mixer.aera is no argument of CutMix (did you mean area?)"),
         ({"components": "threshold"}, "x.components must be a list of components, not 'threshold'"),
-        ({"components": ["treshold"]}, "x.components.0: 'treshold' is no component (did you mean threshold"),
+        ({"components": ["treshold"]}, "x.components.0: 'treshold' is no component (did you mean threshold?)"),
         ({"components": [{"name": "threshold", "threshold": 2}]}, "x.components.0.threshold must be a number from 0"),
         ({"supervised_loss": {"gamma": 1}}, "x.supervised_loss must be a name, or a mapping with a name"),
     ],

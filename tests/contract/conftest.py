@@ -27,7 +27,18 @@ PSEUDO_LABELED = "pseudo_labeled"  # weight and power of the loss on them; no ar
 BALANCED = "balanced"  # the student says all classes about equally often, not nearly one alone; no argument either
 CAC = {"threshold": 0.2, "negatives": 20, BALANCED: True}
 DES4 = {"dimension": 8, "proto_hold": 0, "temperature": 0.5, "unsupervised_weight": 0.005}
-U2PL = {"queue": 20, "first_queue": 30, "queued": 5, "pool": 16, "anchors": 8, "dimension": 16, "negatives": 4}
+# with group norm its gradients move by 5e-4 where weights move by a ten-millionth; small ones for that
+U2PL = {
+    "queue": 20,
+    "first_queue": 30,
+    "queued": 5,
+    "pool": 16,
+    "anchors": 8,
+    "dimension": 16,
+    "negatives": 4,
+    "unsupervised_weight": 0.005,
+    "contrast_weight": 0.005,
+}
 # every method in the table, and readings of them that take another path
 VARIANTS: dict[str, dict] = {
     **{name: {"name": name} for name in registry.names("method")},

@@ -25,8 +25,10 @@ _WORDS: dict[Any, str] = {
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean X or Y?)`` from the known names, or an empty text."""
+    """`` (did you mean X or Y?)`` from the known names nearly as close as the closest, or an empty text."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    likeness = [difflib.SequenceMatcher(None, each, name).ratio() for each in close]
+    close = [each for each, like in zip(close, likeness, strict=True) if like > likeness[0] - 0.15]
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
