@@ -16,9 +16,12 @@ from evenseg.functional.random import slot_noise, spread
 
 from ..contract.conftest import CLASSES, SIZE, U2PL, make_batch, make_method, make_step
 
+WEIGHTS = {"unsupervised_weight": 1.0, "contrast_weight": 1.0}  # the paper's
+
 SPEC = {
     "name": "u2pl",
     **U2PL,
+    **WEIGHTS,
     "balanced": True,
     "anchor_confidence": 0.2,
     "low_rank": 2,
